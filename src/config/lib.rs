@@ -1,1 +1,48 @@
-//! (under construction)
+//! What was typed: pipeline files and the node's file as typed values with positions, every error of a file at once.
+//!
+//! Nothing here opens a connection or loads a component. What a value means (does the component exist, can this pair give
+//! that delivery) is decided later by the plan, which finds in each [`Located`] value the place to point at.
+#![forbid(unsafe_code)]
+
+mod connector;
+mod diagnostic;
+mod environment;
+mod kafka;
+mod layers;
+mod load;
+mod location;
+mod nearest;
+mod node;
+mod pipeline;
+mod plugin;
+mod read;
+mod secret;
+mod template;
+mod units;
+mod yaml;
+
+pub use connector::{Connector, FileEnd, Format, Generator, Memory, Sink, Source};
+pub use diagnostic::{Code, Diagnostic, Diagnostics};
+pub use environment::{Environment, NoEnvironment, ProcessEnvironment};
+pub use kafka::{
+    Cluster, Compression, Isolation, KafkaConnection, KafkaSink, KafkaSource, OutOfRange, Queue, Sasl, SaslMechanism,
+    Start, Tls,
+};
+pub use layers::{Flags, NODE_FILE, VARIABLE_PREFIX, discover_node};
+pub use load::{load_node, load_pipeline, read_node, read_pipeline};
+pub use location::{Located, Location, Setting, SourceText};
+pub use node::{
+    Admin, Audit, AuditMode, AuditTarget, AuditTopic, Cache, Log, LogFormat, LogLevel, Mode, Node, OnUnavailable,
+};
+pub use pipeline::{Delivery, Order, Pipeline, Window};
+pub use plugin::{
+    Clock, Disposition, Dispositions, Grants, Instance, Limits, Plugin, PluginConfig, PluginLogLevel, Retry,
+};
+pub use secret::Secret;
+pub use template::{Part, Template};
+pub use units::{Rate, UnitError, format_duration, format_size, parse_duration, parse_rate, parse_size};
+
+#[cfg(test)]
+mod node_tests;
+#[cfg(test)]
+mod pipeline_tests;

@@ -3,13 +3,18 @@
 //! the suite in [`conformance`].
 #![forbid(unsafe_code)]
 
+mod channel;
+pub mod conformance;
 mod error;
 mod message;
 mod sink;
 mod source;
+mod template;
 
 pub use bytes::Bytes;
+pub use channel::Channel;
 pub use error::{ConnectorError, ErrorKind, Refusal, RefusalKind};
 pub use message::{Header, Headers, Message, Timestamp};
 pub use sink::{Confirm, Fate, Receipt, SendError, Sink, Token};
-pub use source::{Acknowledgement, AckMode, AssignmentId, Batch, Budget, Defect, Event, Record, Source};
+pub use source::{AckMode, Acknowledgement, AssignmentId, Batch, Budget, Defect, Event, Record, Source};
+pub use template::{Template, TemplateError};

@@ -2,6 +2,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::Channel;
+
 /// A message as it came from a source or goes to a sink. Cloning costs reference counts, never bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -14,12 +16,12 @@ pub struct Message {
     /// When the message was made or stored.
     pub timestamp: Timestamp,
     /// The topic or subject it came from.
-    pub channel: Arc<str>,
+    pub channel: Channel,
 }
 
 impl Message {
     /// A message of this channel without key, value, headers and timestamp.
-    pub fn new(channel: impl Into<Arc<str>>) -> Self {
+    pub fn new(channel: impl Into<Channel>) -> Self {
         Self {
             key: None,
             value: None,

@@ -1,7 +1,6 @@
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{ConnectorError, Message};
+use crate::{Channel, ConnectorError, Message};
 
 /// One assignment of one partition to this process. A source gives each assignment a new number, so that a late
 /// acknowledgement of an earlier one names nothing and can do no harm.
@@ -144,7 +143,7 @@ pub enum Event {
         /// Its number from now on.
         id: AssignmentId,
         /// The topic, subject filter or file.
-        channel: Arc<str>,
+        channel: Channel,
         /// The partition, 0 where there are none.
         partition: i32,
     },

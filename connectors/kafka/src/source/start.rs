@@ -1,0 +1,104 @@
+//! Where a partition starts that was just assigned. Always an explicit place: librdkafka's own default would jump
+//! silently.
+
+use std::time::Duration;
+
+use portcullis_connector_api::ConnectorError;
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use super::notes::Notes;
+use crate::failure;
+use crate::native::{Consumer, Place};
+use crate::settings::Start;
+
+/// The bound of each question to the broker. The next poll asks again.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// A partition with its start and the group's position in it ([`Place::NONE`] without one).
+pub(super) struct Beginning {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    pub(super) start: i64,
+    pub(super) committed: i64,
+}
+
+/// Finds the start of each of these partitions.
+pub(super) fn beginnings(
+    consumer: &Consumer<Notes>,
+    start: Start,
+    places: &[Place],
+) -> Result<Vec<Beginning>, ConnectorError> {
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found: Vec<Beginning> =
+        committed(consumer, places.iter().map(|place| (place.topic.as_str(), place.partition)))?
+            .into_iter()
+            .map(|place| Beginning {
+                start: if place.offset >= 0 { place.offset } else { Place::BEGINNING },
+                committed: place.offset,
+                topic: place.topic,
+                partition: place.partition,
+            })
+            .collect();
+    if start == Start::Latest {
+        let mut topics: Vec<String> =
+            found.iter().filter(|place| place.committed < 0).map(|place| place.topic.clone()).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        for topic in topics {
+            let ends = first_start(consumer, &topic)?;
+            for place in found.iter_mut().filter(|place| place.topic == topic && place.committed < 0) {
+                if let Some(end) = ends.iter().find(|end| end.partition == place.partition) {
+                    (place.start, place.committed) = (end.offset, end.offset);
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The ends of all partitions of a topic, written down as the group's positions, where the group has no position in any
+/// of them; else nothing.
+///
+/// All partitions and not only our own, and before the first message: otherwise the next rebalance would find a position
+/// in one partition and none in its quiet neighbour, take that for a partition that was added later, and repeat its
+/// whole history.
+fn first_start(consumer: &Consumer<Notes>, topic: &str) -> Result<Vec<Place>, ConnectorError> {
+    let client = consumer.client();
+    let failed = |error| failure::from_rdkafka(&format!("cannot ask for the partitions of `{topic}`"), &error);
+    let metadata = client.fetch_metadata(Some(topic), LIMIT).map_err(failed)?;
+    let partitions: Vec<i32> =
+        metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id()).collect();
+    let has_position = |places: &[Place]| places.iter().any(|place| place.offset >= 0);
+    if has_position(&committed(consumer, partitions.iter().map(|partition| (topic, *partition)))?) {
+        return Ok(Vec::new());
+    }
+    let mut ends = Vec::new();
+    for partition in &partitions {
+        let (_, end) = client.fetch_watermarks(topic, *partition, LIMIT).map_err(failed)?;
+        ends.push(Place { topic: topic.to_owned(), partition: *partition, offset: end });
+    }
+    // Another member may have started in the same moment; its positions count.
+    let now = committed(consumer, partitions.iter().map(|partition| (topic, *partition)))?;
+    if has_position(&now) {
+        return Ok(now.into_iter().filter(|place| place.offset >= 0).collect());
+    }
+    let places = ends.iter().map(|end| (topic, end.partition, end.offset));
+    if let Err(code) = consumer.commit_now(places, LIMIT) {
+        // The group may be in a new rebalance, which waits for this assignment: so it is taken all the same.
+        tracing::warn!(topic, ?code, "the start at the end of the topic was not written down");
+    }
+    Ok(ends)
+}
+
+fn committed<'a>(
+    consumer: &Consumer<Notes>,
+    places: impl IntoIterator<Item = (&'a str, i32)>,
+) -> Result<Vec<Place>, ConnectorError> {
+    consumer.committed(places, LIMIT).map_err(|code| match code {
+        // An unknown partition here is one that was deleted meanwhile.
+        Code::UnknownPartition => failure::error(Code::UnknownTopicOrPartition, "an assigned partition is gone"),
+        code => failure::error(code, "cannot ask for the group's positions"),
+    })
+}

@@ -1,0 +1,204 @@
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::actor::Actor;
+use crate::chain::Chain;
+use crate::clock::deadline;
+use crate::code::Code;
+use crate::detail::Mode;
+use crate::event::{Event, Fact};
+use crate::ocsf::Context;
+use crate::queue::Queue;
+use crate::store::Store;
+use crate::writer::Writer;
+
+/// Takes events from every thread. Cheap to clone. There is no way to make one that records nothing.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    owner: Arc<Owner>,
+}
+
+/// Ends the writer when the last recorder is gone without a shutdown.
+#[derive(Debug)]
+struct Owner {
+    queue: Arc<Queue>,
+    deadline: Duration,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.queue.close(deadline(self.deadline), None);
+    }
+}
+
+/// How events are taken.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Events that may wait for the writer; at least 1.
+    pub capacity: usize,
+    /// How long [`Recorder::record`] waits for room before it counts a loss.
+    pub deadline: Duration,
+    /// The audit mode that `audit.boot` tells.
+    pub mode: Mode,
+    /// SHA-256 of the configuration in hexadecimal digits, for `audit.boot`.
+    pub config_sha256: Option<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { capacity: 8192, deadline: Duration::from_secs(5), mode: Mode::Buffered, config_sha256: None }
+    }
+}
+
+/// Why a recorder could not be started.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The system gave no thread.
+    #[error("the audit writer's thread cannot be started: {0}")]
+    Thread(#[from] io::Error),
+    /// The system gave no random bytes for the events' uids.
+    #[error("no random bytes for the audit events' uids: {0}")]
+    Random(getrandom::Error),
+}
+
+impl Recorder {
+    /// Starts the writer and records `audit.boot`, whose receipt is returned: wait for it where nothing may run before the
+    /// store is known to work.
+    ///
+    /// # Errors
+    /// When the system gives no thread or no random bytes.
+    pub fn start(
+        context: Context,
+        options: Options,
+        store: impl Store + 'static,
+    ) -> Result<(Self, Receipt), StartError> {
+        let chain = Chain::new(context).map_err(StartError::Random)?;
+        let queue = Arc::new(Queue::new(options.capacity.max(1)));
+        let boot = Fact::Boot { mode: options.mode, config_sha256: options.config_sha256 };
+        let sequence = queue.push(Event::new(Actor::bridge(), boot), options.deadline);
+        let writer = Writer::new(queue.clone(), chain, Box::new(store));
+        thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run())?;
+        let boot = Receipt { queue: queue.clone(), sequence };
+        Ok((Self { owner: Arc::new(Owner { queue, deadline: options.deadline }) }, boot))
+    }
+
+    /// Records an event. Waits for room up to the deadline of the options; after that the event is counted as lost, and an
+    /// `audit.loss` event says so as soon as there is room again. The receipt may be dropped.
+    pub fn record(&self, event: Event) -> Receipt {
+        let sequence = self.owner.queue.push(event, self.owner.deadline);
+        Receipt { queue: self.owner.queue.clone(), sequence }
+    }
+
+    /// What was recorded, confirmed and lost until now.
+    pub fn status(&self) -> Status {
+        self.owner.queue.status()
+    }
+
+    /// Records `audit.stop` as the last event and waits until the store has confirmed everything. What is recorded after
+    /// this is lost, and counted in [`Status::lost_events`].
+    ///
+    /// # Errors
+    /// When `wait` has passed and the store has not confirmed everything.
+    pub fn shutdown(&self, wait: Duration) -> Result<Summary, Unconfirmed> {
+        let until = deadline(wait);
+        let queue = &self.owner.queue;
+        queue.close(until, Some(|events, lost| Event::new(Actor::bridge(), Fact::Stop { events, lost })));
+        queue.wait_finished(until);
+        let status = queue.status();
+        if status.confirmed < status.recorded {
+            let detail = status.fault.unwrap_or_else(|| "the store has not confirmed them in time".to_owned());
+            return Err(Unconfirmed {
+                first: status.confirmed + 1,
+                last: status.recorded,
+                lost: status.lost_events,
+                detail,
+            });
+        }
+        Ok(Summary { events: status.recorded, lost: status.lost_events })
+    }
+}
+
+/// Stands for an event until the store has it.
+#[derive(Debug)]
+pub struct Receipt {
+    queue: Arc<Queue>,
+    /// None when the event was lost.
+    sequence: Option<u64>,
+}
+
+impl Receipt {
+    /// Waits until the store has confirmed the event.
+    ///
+    /// # Errors
+    /// When the event was lost, or the store has not confirmed it within `timeout`.
+    pub fn wait(&self, timeout: Duration) -> Result<(), Unavailable> {
+        let Some(sequence) = self.sequence else {
+            return Err(Unavailable::Lost);
+        };
+        if self.queue.wait_confirmed(sequence, deadline(timeout)) {
+            return Ok(());
+        }
+        Err(Unavailable::Unconfirmed { waited_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX) })
+    }
+}
+
+/// Why there is no evidence of an event yet.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Unavailable {
+    /// There was no room for the event within the deadline.
+    #[error("the audit is full: the event was counted as lost")]
+    Lost,
+    /// The store has not confirmed it.
+    #[error("the audit store has not confirmed the event within {waited_ms} ms")]
+    Unconfirmed {
+        /// How long was waited, in milliseconds.
+        waited_ms: u64,
+    },
+}
+
+/// How the audit is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Events taken: the highest sequence.
+    pub recorded: u64,
+    /// The highest sequence up to which the store has everything.
+    pub confirmed: u64,
+    /// Events that could not be taken. Not zero is an incident.
+    pub lost_events: u64,
+    /// Events taken, by code.
+    pub by_code: Vec<(Code, u64)>,
+    /// What the store said last, while it does not work.
+    pub fault: Option<String>,
+}
+
+/// A chain that ended complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Events in the store, `audit.boot` and `audit.stop` included.
+    pub events: u64,
+    /// Events that were lost before and that `audit.loss` events tell of.
+    pub lost: u64,
+}
+
+/// A chain that ended before the store had confirmed all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("audit events {first} to {last} are not confirmed: {detail}")]
+pub struct Unconfirmed {
+    /// The first sequence without confirmation.
+    pub first: u64,
+    /// The last sequence that was recorded.
+    pub last: u64,
+    /// Events that were lost before.
+    pub lost: u64,
+    /// What the store said.
+    pub detail: String,
+}
+
+#[cfg(test)]
+mod tests;

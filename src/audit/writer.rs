@@ -1,0 +1,93 @@
+//! The thread between the queue and the store. It keeps each record until the store has confirmed it, so that a store that
+//! fails and comes back gets everything again, in order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::chain::Chain;
+use crate::queue::Queue;
+use crate::store::{AuditRecord, Store, StoreError};
+
+/// Records that may wait for the store's confirmation. At most [`crate::chain`]'s largest value each, usually 1.5 KiB.
+const WINDOW: usize = 1024;
+/// Waits between attempts while the store does not work.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The wait for a confirmation begins short, since a broker answers within milliseconds, and grows while nothing comes.
+const LONGEST_CONFIRM_WAIT_MS: u64 = 32;
+
+pub(crate) struct Writer {
+    queue: Arc<Queue>,
+    chain: Chain,
+    store: Box<dyn Store>,
+    /// Unconfirmed records in order.
+    window: VecDeque<AuditRecord>,
+    /// How many of the window, from its front, the store was given.
+    appended: usize,
+    pause: Duration,
+    confirm_wait_ms: u64,
+}
+
+impl Writer {
+    pub(crate) fn new(queue: Arc<Queue>, chain: Chain, store: Box<dyn Store>) -> Self {
+        Self { queue, chain, store, window: VecDeque::new(), appended: 0, pause: FIRST_PAUSE, confirm_wait_ms: 1 }
+    }
+
+    pub(crate) fn run(mut self) {
+        loop {
+            let idle = self.window.is_empty();
+            let taken = self.queue.take(WINDOW - self.window.len(), idle);
+            let ended = taken.closing.is_some() && taken.events.is_empty();
+            for (sequence, event) in taken.events {
+                let link = self.chain.link(sequence, &event);
+                if link.substituted {
+                    self.queue.count_substituted();
+                }
+                self.window.push_back(link.record);
+            }
+            if ended && self.window.is_empty() {
+                break;
+            }
+            if taken.closing.is_some_and(|until| Instant::now() >= until) {
+                break;
+            }
+            match self.exchange() {
+                Ok(()) => self.pause = FIRST_PAUSE,
+                Err(error) => self.failed(&error),
+            }
+        }
+        // Before the end is told: whoever waits for it may want to open the store itself.
+        let Self { queue, store, .. } = self;
+        drop(store);
+        queue.finish();
+    }
+
+    /// Gives the store what it does not have yet and asks what it has made durable.
+    fn exchange(&mut self) -> Result<(), StoreError> {
+        while let Some(record) = self.window.get(self.appended) {
+            self.store.append(record)?;
+            self.appended += 1;
+        }
+        let confirmed = self.store.confirmed(Duration::from_millis(self.confirm_wait_ms))?;
+        let before = self.window.len();
+        while self.appended > 0 && self.window.front().is_some_and(|record| record.sequence <= confirmed) {
+            self.window.pop_front();
+            self.appended -= 1;
+        }
+        if self.window.len() < before {
+            self.confirm_wait_ms = 1;
+            self.queue.confirm(confirmed);
+        } else {
+            self.confirm_wait_ms = (self.confirm_wait_ms * 2).min(LONGEST_CONFIRM_WAIT_MS);
+        }
+        Ok(())
+    }
+
+    fn failed(&mut self, error: &StoreError) {
+        self.appended = 0;
+        self.queue.set_fault(error.to_string());
+        self.queue.pause(self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
+}

@@ -1,0 +1,147 @@
+//! `portcullis dev`: one pipeline file, unchanged, on a broker inside this process; an input file through it; and what
+//! became of each message, read back from the topics.
+
+mod feed;
+mod judge;
+mod readback;
+mod show;
+mod topics;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use portcullis_connector_kafka::{Connection, TestBroker};
+
+use super::engine::Engine;
+use super::{DONE, FAILED, Format, NodeArguments, report, run, signals};
+use crate::audit_store::Target;
+use crate::plan::Plan;
+
+/// The topic for audit events while developing.
+const AUDIT_TOPIC: &str = "portcullis.audit";
+/// How long the messages may take from the first topic to the last.
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct DevArguments {
+    /// The pipeline file.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Messages to feed, as JSON Lines; otherwise the file `<pipeline>.input.jsonl` beside the pipeline's. Where a line has
+    /// an `expect`, it is checked.
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// A real cluster instead of the broker inside this process. Topics that are missing are created there.
+    #[arg(long, value_name = "HOST:PORT")]
+    brokers: Option<String>,
+    /// Leaves everything running after the summary.
+    #[arg(long)]
+    keep: bool,
+    /// How the summary is printed.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+    #[command(flatten)]
+    node: NodeArguments,
+}
+
+pub(super) fn dev(arguments: &DevArguments) -> u8 {
+    match prepared(arguments) {
+        Ok(Prepared::Refused(code)) => code,
+        Ok(Prepared::Ready(session)) => match session.run(arguments) {
+            Ok(true) => DONE,
+            Ok(false) => FAILED,
+            Err(error) => {
+                eprintln!("portcullis: {error:#}");
+                FAILED
+            }
+        },
+        Err(error) => {
+            eprintln!("portcullis: {error:#}");
+            super::REFUSED
+        }
+    }
+}
+
+enum Prepared {
+    Ready(Box<Session>),
+    Refused(u8),
+}
+
+/// Everything that is needed before the first message.
+struct Session {
+    plan: Plan,
+    lines: Vec<feed::Line>,
+    topics: topics::Topics,
+    connection: Connection,
+    /// The broker inside this process ends with this value.
+    broker: Option<TestBroker>,
+}
+
+fn prepared(arguments: &DevArguments) -> anyhow::Result<Prepared> {
+    let input = arguments.input.clone().unwrap_or_else(|| arguments.file.with_extension("input.jsonl"));
+    let broker = match &arguments.brokers {
+        Some(_) => None,
+        None => Some(TestBroker::start().context("cannot start the broker inside this process")?),
+    };
+    let brokers = match (&arguments.brokers, &broker) {
+        (Some(brokers), _) => brokers.clone(),
+        (None, Some(broker)) => broker.address()?,
+        (None, None) => bail!("there is no broker"),
+    };
+    let mut node = arguments.node.clone();
+    // A port of the node's file may be taken by the bridge that runs beside.
+    node.admin.get_or_insert_with(|| "127.0.0.1:0".to_owned());
+    node.log.get_or_insert_with(|| "warn".to_owned());
+    let plan = match run::planned(std::slice::from_ref(&arguments.file), &node, Some(brokers.clone())) {
+        Ok(plan) => plan,
+        Err(refusal) => return Ok(Prepared::Refused(report::refused(&refusal, arguments.format))),
+    };
+    let topics = topics::Topics::of(&plan)?;
+    let lines = feed::read(&input, topics.first_source())?;
+    let connection = Connection::plain(brokers);
+    topics.create(&connection, broker.as_ref())?;
+    Ok(Prepared::Ready(Box::new(Session { plan, lines, topics, connection, broker })))
+}
+
+impl Session {
+    /// True when what was read back is what the input implies.
+    fn run(self: Box<Self>, arguments: &DevArguments) -> anyhow::Result<bool> {
+        let Self { plan, lines, topics, connection, broker } = *self;
+        let screen = show::Screen::new(arguments.format, &connection, broker.is_some());
+        let names: Vec<String> = plan.pipelines.iter().map(|pipeline| pipeline.config.name.value.clone()).collect();
+        screen.starting(&names, &topics);
+        let audit = Target::Topic(connection.clone(), AUDIT_TOPIC.to_owned());
+        let engine = Engine::start(plan, &audit)?;
+        let readiness = engine.readiness.clone();
+        let unfinished = move || format!("{:?}", readiness.not_ready());
+        signals::listen(engine.stop.clone(), Arc::new(unfinished))?;
+        let sent = feed::send(&connection, lines)?;
+        screen.sent(sent.len());
+        let mut found = readback::Readback::open(&connection, &topics)?;
+        let deadline = Instant::now() + LIMIT;
+        while !found.has_all(&sent) && Instant::now() < deadline && !engine.stop.requested() && !engine.has_ended() {
+            found.poll(|message, place| screen.arrived(message, place))?;
+        }
+        let address = engine.address;
+        if let Some((before, after)) = judge::example(&sent, &found) {
+            screen.before_and_after(before, after);
+        }
+        if arguments.keep {
+            screen.summary(&judge::judge(&sent, &found), &found, address);
+            screen.keeping();
+            engine.join()?;
+            return Ok(judge::judge(&sent, &found).is_good());
+        }
+        // The end of the run is itself evidence: the audit's last event is read back too.
+        engine.stop.request();
+        engine.join()?;
+        found.audit_until_stop(Instant::now() + Duration::from_secs(10))?;
+        let judgement = judge::judge(&sent, &found);
+        screen.summary(&judgement, &found, address);
+        drop(broker);
+        Ok(judgement.is_good())
+    }
+}

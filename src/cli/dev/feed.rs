@@ -1,0 +1,105 @@
+//! The input file and its way into the source topics.
+
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use portcullis_connector_api::{Channel, Confirm, Fate, Message, SendError, Sink, Timestamp, Token};
+use portcullis_connector_kafka::{Connection, KafkaSink, SinkSettings, TopicRule};
+use portcullis_connector_local::envelope::{self, Expect};
+
+const SEND_LIMIT: Duration = Duration::from_secs(30);
+
+pub(super) struct Line {
+    pub(super) message: Message,
+    pub(super) expect: Option<Expect>,
+}
+
+/// A line with where the broker has put it.
+pub(super) struct Sent {
+    pub(super) message: Message,
+    pub(super) expect: Option<Expect>,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+}
+
+pub(super) fn read(path: &Path, channel: &str) -> anyhow::Result<Vec<Line>> {
+    let text = std::fs::read(path).with_context(|| format!("cannot read the input {}", path.display()))?;
+    let channel = Channel::from(channel);
+    let start_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as i64;
+    let mut lines = Vec::new();
+    for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let parsed = envelope::parse(line, number, &channel)
+            .map_err(|error| anyhow::anyhow!("{}:{}:{}: {}", path.display(), error.line, error.column, error.what))?;
+        let mut message = parsed.message;
+        if message.timestamp == Timestamp::Unknown {
+            // The broker would choose one, and the summary could not tell messages of one key apart.
+            message.timestamp = Timestamp::Created(start_ms + lines.len() as i64);
+        }
+        lines.push(Line { message, expect: parsed.expect });
+    }
+    if lines.is_empty() {
+        bail!("the input {} holds no message", path.display());
+    }
+    Ok(lines)
+}
+
+/// Sends every line and waits until the broker has them all.
+pub(super) fn send(connection: &Connection, lines: Vec<Line>) -> anyhow::Result<Vec<Sent>> {
+    let places = Arc::new(Places::default());
+    let by_channel = TopicRule::Each(Arc::new(|message: &Message| Ok(message.channel.as_str().into())));
+    let sink = KafkaSink::new(SinkSettings::new(connection.clone(), by_channel), places.clone())?;
+    for (number, line) in (0..).zip(&lines) {
+        loop {
+            match sink.send(&line.message, Token(number)) {
+                Ok(()) => break,
+                Err(SendError::Full) => sink.wait_for_room(Duration::from_millis(100)),
+                Err(error) => bail!("line {} cannot be sent: {error}", number + 1),
+            }
+        }
+    }
+    let places = places.wait(lines.len(), Instant::now() + SEND_LIMIT)?;
+    let sent = lines.into_iter().zip(places).map(|(line, (partition, offset))| Sent {
+        message: line.message,
+        expect: line.expect,
+        partition,
+        offset,
+    });
+    Ok(sent.collect())
+}
+
+/// Where each line was stored.
+#[derive(Default)]
+struct Places {
+    stored: Mutex<std::collections::BTreeMap<u64, Result<(i32, i64), String>>>,
+    more: Condvar,
+}
+
+impl Places {
+    fn wait(&self, count: usize, deadline: Instant) -> anyhow::Result<Vec<(i32, i64)>> {
+        let stored = self.stored.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = deadline.saturating_duration_since(Instant::now());
+        let waited = self.more.wait_timeout_while(stored, left, |stored| stored.len() < count);
+        let (stored, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if stored.len() < count {
+            bail!("the broker has taken {} of {count} input messages within {} s", stored.len(), SEND_LIMIT.as_secs());
+        }
+        stored.values().map(|place| place.clone().map_err(|error| anyhow::anyhow!("input not stored: {error}"))).collect()
+    }
+}
+
+impl Confirm for Places {
+    fn confirm(&self, token: Token, fate: Fate) {
+        let place = match fate {
+            Fate::Stored(receipt) => Ok((receipt.partition.unwrap_or(-1), receipt.offset.unwrap_or(-1))),
+            Fate::Refused(refusal) => Err(refusal.to_string()),
+            Fate::Failed(error) => Err(error.to_string()),
+        };
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner).insert(token.0, place);
+        self.more.notify_all();
+    }
+}

@@ -1,0 +1,88 @@
+//! A consumer of its own over the sink's topic, the dead letter queue and the audit topic. What it finds is the truth that
+//! the summary shows: not a counter of the bridge.
+
+use std::time::{Duration, Instant};
+
+use portcullis_connector_api::{Batch, Budget, Message, Source};
+use portcullis_connector_kafka::{Connection, KafkaSource, SourceSettings};
+use serde_json::Value;
+
+use super::feed::Sent;
+use super::topics::Topics;
+use crate::pipeline::HEADER_PREFIX;
+
+const POLL: Duration = Duration::from_millis(100);
+
+/// Where a message was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Sink,
+    DeadLetter,
+    Audit,
+}
+
+/// Everything found so far.
+pub(super) struct Readback {
+    source: KafkaSource,
+    topics: Topics,
+    batch: Batch,
+    pub(super) passed: Vec<Message>,
+    pub(super) dead: Vec<Message>,
+    pub(super) audit: Vec<Value>,
+}
+
+impl Readback {
+    pub(super) fn open(connection: &Connection, topics: &Topics) -> anyhow::Result<Self> {
+        let group = format!("portcullis-dev-{}", std::process::id());
+        let names = [&topics.sink, &topics.audit].into_iter().chain(&topics.dead_letter).cloned().collect();
+        let source = KafkaSource::new(SourceSettings::new(connection.clone(), group, names))?;
+        let topics = topics.clone();
+        Ok(Self { source, topics, batch: Batch::default(), passed: Vec::new(), dead: Vec::new(), audit: Vec::new() })
+    }
+
+    /// Takes what is there and tells of each message.
+    pub(super) fn poll(&mut self, mut tell: impl FnMut(&Message, Place)) -> anyhow::Result<()> {
+        self.batch.clear();
+        let budget = Budget { messages: 1000, bytes: 1 << 20 };
+        self.source.poll(budget, POLL, &mut self.batch)?;
+        for record in self.batch.records.drain(..) {
+            let message = record.message;
+            let channel = message.channel.as_str();
+            if channel == self.topics.audit {
+                tell(&message, Place::Audit);
+                self.audit.push(serde_json::from_slice(message.value.as_deref().unwrap_or_default())?);
+            } else if channel == self.topics.sink {
+                tell(&message, Place::Sink);
+                self.passed.push(message);
+            } else {
+                tell(&message, Place::DeadLetter);
+                self.dead.push(message);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing more is to be expected: each message that was sent is somewhere, but those to be dropped.
+    pub(super) fn has_all(&self, sent: &[Sent]) -> bool {
+        use portcullis_connector_local::envelope::Outcome;
+        let dropped = sent.iter().filter(|line| {
+            line.expect.as_ref().is_some_and(|expect| expect.outcome == Outcome::Drop)
+        });
+        self.passed.len() + self.dead.len() + dropped.count() >= sent.len()
+    }
+
+    /// Reads on until the audit's last event is there.
+    pub(super) fn audit_until_stop(&mut self, deadline: Instant) -> anyhow::Result<()> {
+        let stopped = |event: &Value| event["metadata"]["event_code"] == "audit.stop";
+        while !self.audit.iter().any(stopped) && Instant::now() < deadline {
+            self.poll(|_, _| ())?;
+        }
+        Ok(())
+    }
+}
+
+/// A dead letter's own header, as text.
+pub(super) fn letter_header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
+    let header = message.headers.last(format!("{HEADER_PREFIX}{name}").as_bytes())?;
+    std::str::from_utf8(header.value.as_deref()?).ok()
+}

@@ -1,0 +1,141 @@
+//! What `run` and `dev` share: a plan brought to life, with its audit, its admin endpoint and its end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use portcullis_audit::Recorder;
+
+use crate::audit_store;
+use crate::evidence;
+use crate::pipeline::{self, Blueprint, Bounds, Identity, PipelineError, Running, Stop};
+use crate::plan::{PipelinePlan, Plan};
+use crate::telemetry::admin::{self, Admin};
+use crate::telemetry::readiness::Readiness;
+
+/// How long the end waits for the last audit events.
+const AUDIT_DRAIN: Duration = Duration::from_secs(10);
+/// How long the start waits for the evidence that it has started.
+const AUDIT_START: Duration = Duration::from_secs(30);
+
+/// A plan at work.
+pub(super) struct Engine {
+    pub(super) address: SocketAddr,
+    pub(super) stop: Stop,
+    pub(super) readiness: Readiness,
+    pipelines: Vec<Running>,
+    recorder: Recorder,
+    /// Keeps the watch over the audit alive.
+    _audit_full: Arc<AtomicBool>,
+    _admin: Admin,
+}
+
+impl Engine {
+    /// Starts the admin endpoint and the audit, records what was linked, and only then starts the pipelines: no plugin runs
+    /// before its grants are on record.
+    pub(super) fn start(plan: Plan, audit: &audit_store::Target) -> anyhow::Result<Self> {
+        let readiness = Readiness::default();
+        let stop = Stop::default();
+        let admin = admin::serve(plan.node.admin.listen.value, readiness.clone())?;
+        let audit = audit_store::start(audit, plan.node.audit.deadline.value, readiness.clone())?;
+        let recorder = audit.recorder;
+        let mut receipts = vec![audit.boot];
+        for pipeline in &plan.pipelines {
+            receipts.extend(pipeline.stages.iter().map(|stage| recorder.record(evidence::linked(pipeline, stage))));
+        }
+        for receipt in receipts {
+            receipt.wait(AUDIT_START).context("the audit does not take the record of the start")?;
+        }
+        let mut pipelines = Vec::new();
+        for plan in plan.pipelines {
+            for blueprint in blueprints(plan) {
+                pipelines.push(pipeline::start(blueprint, stop.clone(), readiness.clone(), recorder.clone(), audit.full.clone())?);
+            }
+        }
+        Ok(Self { address: admin.address, stop, readiness, pipelines, recorder, _audit_full: audit.full, _admin: admin })
+    }
+
+    /// Waits until every pipeline has ended, then ends the audit. Reports each failure as it is met.
+    pub(super) fn join(self) -> anyhow::Result<()> {
+        let mut failed = Vec::new();
+        for pipeline in self.pipelines {
+            let name = pipeline.identity.name.clone();
+            match pipeline.join() {
+                Ok(0) => tracing::info!(pipeline = %name, "ended"),
+                Ok(unfinished) => tracing::warn!(pipeline = %name, unfinished, "ended with messages in work; they come again"),
+                Err(error) => {
+                    tracing::error!(pipeline = %name, error = %describe(&error), "failed");
+                    failed.push(name.to_string());
+                }
+            }
+        }
+        let lost = self.recorder.shutdown(AUDIT_DRAIN);
+        if let Err(error) = lost {
+            bail!("the audit did not take its last events: {error}");
+        }
+        if !failed.is_empty() {
+            bail!("failed: {}", failed.join(", "));
+        }
+        Ok(())
+    }
+
+    /// Whether every pipeline has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.pipelines.iter().all(Running::has_ended)
+    }
+}
+
+fn describe(error: &PipelineError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
+/// One blueprint a source: each source has its own intake, lanes and sinks, so that none waits for another.
+fn blueprints(plan: PipelinePlan) -> Vec<Blueprint> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let lanes = plan.config.lanes.as_ref().map_or(cores, |lanes| lanes.get() as usize);
+    let identity = Identity {
+        name: plan.config.name.as_str().into(),
+        tenant: plan.config.tenant.as_ref().map(|tenant| tenant.as_str().into()),
+        dead_letter_name: plan.dead_letter.as_ref().map_or_else(String::new, |letters| letters.name()).into(),
+    };
+    let queue = Bounds { messages: plan.config.queue.messages.value as usize, bytes: bytes(plan.config.queue.bytes.value) };
+    let window = portcullis_flow::Window {
+        max_messages: plan.config.window.messages.value as usize,
+        max_bytes: bytes(plan.config.window.bytes.value),
+    };
+    let order = match plan.config.order.value {
+        portcullis_config::Order::Key => portcullis_flow::Order::Key,
+        portcullis_config::Order::Partition => portcullis_flow::Order::Partition,
+        portcullis_config::Order::None => portcullis_flow::Order::None,
+    };
+    let (sink, dead_letter) = (Arc::new(plan.sink), plan.dead_letter.map(Arc::new));
+    let make = |source: crate::connectors::SourcePlan| {
+        let sink = sink.clone();
+        let dead_letter = dead_letter.clone();
+        Blueprint {
+            identity: identity.clone(),
+            order,
+            lanes,
+            queue,
+            window,
+            drain: plan.config.drain.value,
+            stages: plan.stages.clone(),
+            source: Box::new(move || source.open()),
+            sink: Box::new(move |confirm| sink.open(confirm)),
+            dead_letter: dead_letter.map(|plan| -> pipeline::SinkMaker { Box::new(move |confirm| plan.open(confirm)) }),
+        }
+    };
+    plan.sources.into_iter().map(make).collect()
+}
+
+fn bytes(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

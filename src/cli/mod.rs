@@ -1,0 +1,96 @@
+//! The command line: one file a subcommand, and nothing else.
+//!
+//! Exit codes: 0 done; 1 failed while running; 2 refused before running.
+
+mod check;
+mod dev;
+mod engine;
+mod report;
+mod run;
+mod signals;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use portcullis_config::Flags;
+
+/// Done.
+const DONE: u8 = 0;
+/// Failed while running.
+const FAILED: u8 = 1;
+/// Refused before running: nothing was started, nothing was changed.
+const REFUSED: u8 = 2;
+
+/// A message-broker plugin bridge: Kafka through sandboxed WebAssembly components, denied everything that was not granted.
+///
+/// Exit codes: 0 done, 1 failed while running, 2 refused before running.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs pipelines until they end or the process is stopped.
+    Run(run::RunArguments),
+    /// Parses, links and configures everything in the sandbox, and starts nothing.
+    Check(check::CheckArguments),
+    /// Runs one pipeline on a broker inside this process, feeds it an input file and shows what became of each message.
+    Dev(dev::DevArguments),
+}
+
+/// What every subcommand takes.
+#[derive(Args, Clone, Debug)]
+struct NodeArguments {
+    /// The node's file; otherwise `portcullis.yaml` beside the first pipeline file, otherwise defaults.
+    #[arg(long, value_name = "FILE")]
+    node: Option<PathBuf>,
+    /// Where the admin endpoint listens, over the node's file.
+    #[arg(long, value_name = "HOST:PORT")]
+    admin: Option<String>,
+    /// A file for audit events, over the node's file.
+    #[arg(long, value_name = "FILE")]
+    audit_file: Option<PathBuf>,
+    /// Compiles every component anew and keeps nothing on disk.
+    #[arg(long)]
+    no_cache: bool,
+    /// The log's filter, such as `info` or `portcullis=debug,librdkafka=warn`.
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+}
+
+impl NodeArguments {
+    fn flags(&self) -> Flags {
+        let mut flags = Flags::new();
+        if let Some(listen) = &self.admin {
+            flags = flags.with("--admin", "admin.listen", listen.as_str());
+        }
+        if let Some(file) = &self.audit_file {
+            flags = flags.with("--audit-file", "audit.file", file.to_string_lossy());
+        }
+        flags
+    }
+}
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Parses the arguments, runs the subcommand and gives its exit code.
+pub fn main() -> ExitCode {
+    let code = match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Dev(arguments) => dev::dev(&arguments),
+    };
+    ExitCode::from(code)
+}

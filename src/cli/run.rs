@@ -1,0 +1,108 @@
+//! `portcullis run`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use portcullis_config::{Code, Diagnostics, Location, ProcessEnvironment};
+
+use super::engine::Engine;
+use super::{DONE, FAILED, Format, NodeArguments, REFUSED, report, signals};
+use crate::audit_store::{self, Target};
+use crate::evidence;
+use crate::plan::{self, Options, Plan};
+use crate::telemetry::log;
+use crate::telemetry::readiness::Readiness;
+
+/// How long a start that was refused waits for its evidence.
+const REFUSAL_WAIT: Duration = Duration::from_secs(10);
+
+#[derive(Args, Clone, Debug)]
+pub(super) struct RunArguments {
+    /// Pipeline files, or folders of them.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    node: NodeArguments,
+}
+
+pub(super) fn run(arguments: &RunArguments) -> u8 {
+    let plan = match planned(&arguments.files, &arguments.node, None) {
+        Ok(plan) => plan,
+        Err(refusal) => {
+            record_refused_plugins(&refusal);
+            return report::refused(&refusal, Format::Text);
+        }
+    };
+    let target = match Target::of(&plan.node) {
+        Ok(target) => target,
+        Err(diagnostic) => return report::refused_by(diagnostic),
+    };
+    let engine = match Engine::start(plan, &target) {
+        Ok(engine) => engine,
+        Err(error) => {
+            eprintln!("portcullis: refused to start: {error:#}");
+            return REFUSED;
+        }
+    };
+    match until_the_end(engine, &target) {
+        Ok(()) => DONE,
+        Err(error) => {
+            eprintln!("portcullis: {error:#}");
+            FAILED
+        }
+    }
+}
+
+fn until_the_end(engine: Engine, target: &Target) -> anyhow::Result<()> {
+    let readiness = engine.readiness.clone();
+    let left = move || {
+        let parts = readiness.not_ready();
+        let parts: Vec<String> = parts.into_iter().map(|(part, state)| format!("{part} ({state})")).collect();
+        if parts.is_empty() { "messages in work of every pipeline".to_owned() } else { parts.join(", ") }
+    };
+    signals::listen(engine.stop.clone(), Arc::new(left))?;
+    tracing::info!(admin = %engine.address, audit = %target.name(), "started");
+    engine.join()
+}
+
+/// Reads and resolves what a subcommand was given, and sets up the log in between.
+pub(super) fn planned(
+    files: &[PathBuf], node: &NodeArguments, brokers: Option<String>,
+) -> Result<Plan, plan::Refusal> {
+    let options = Options {
+        environment: &ProcessEnvironment,
+        node_file: node.node.as_deref(),
+        flags: node.flags(),
+        brokers,
+        no_cache: node.no_cache,
+    };
+    let typed = plan::read(files, &options)?;
+    let format = match typed.node.log.format.value {
+        portcullis_config::LogFormat::Text => log::Format::Text,
+        portcullis_config::LogFormat::Json => log::Format::Json,
+    };
+    let level = node.log.clone().unwrap_or_else(|| typed.node.log.level.as_str().to_owned());
+    if let Err(error) = log::install(format, &level) {
+        let mut wrong = Diagnostics::new();
+        wrong.push(Location::of("--log").diagnostic(Code::ValueInvalid, format!("{error:#}")));
+        return Err(wrong.into());
+    }
+    typed.resolve(&options)
+}
+
+/// A component that was refused leaves evidence, also when nothing else runs.
+fn record_refused_plugins(refusal: &plan::Refusal) {
+    let Some(node) = refusal.node.as_ref().filter(|_| !refusal.plugins.is_empty()) else { return };
+    let recorded = Target::of(node).map_err(|diagnostic| anyhow::anyhow!("{}", diagnostic.message)).and_then(|target| {
+        let audit = audit_store::start(&target, node.audit.deadline.value, Readiness::default())?;
+        for plugin in &refusal.plugins {
+            audit.recorder.record(evidence::rejected(plugin));
+        }
+        Ok(audit.recorder.shutdown(REFUSAL_WAIT)?)
+    });
+    if let Err(error) = recorded {
+        tracing::error!(error = %format!("{error:#}"), "the refused plugins could not be recorded in the audit");
+    }
+}

@@ -1,0 +1,135 @@
+use std::path::PathBuf;
+
+use crate::{KafkaSink, KafkaSource, Located, Rate, Setting};
+
+/// Where messages come from.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Source {
+    /// Topics of a Kafka cluster.
+    Kafka(Box<KafkaSource>),
+    /// A file, from its beginning.
+    File(FileEnd),
+    /// Standard input.
+    Stdio(Setting<Format>),
+    /// Made-up messages.
+    Generator(Generator),
+    /// A channel of the broker inside the process, for tests.
+    Memory(Memory),
+}
+
+/// Where messages go.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Sink {
+    /// A topic of a Kafka cluster.
+    Kafka(Box<KafkaSink>),
+    /// A file that lines are appended to.
+    File(FileEnd),
+    /// Standard output.
+    Stdio(Setting<Format>),
+    /// A channel of the broker inside the process, for tests.
+    Memory(Memory),
+}
+
+/// Which connector a source or sink is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Connector {
+    /// `kafka`
+    Kafka,
+    /// `file`
+    File,
+    /// `stdio`
+    Stdio,
+    /// `generator`
+    Generator,
+    /// `memory`
+    Memory,
+}
+
+impl Connector {
+    /// The key in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Kafka => "kafka",
+            Self::File => "file",
+            Self::Stdio => "stdio",
+            Self::Generator => "generator",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+impl Source {
+    /// Of which connector.
+    pub fn connector(&self) -> Connector {
+        match self {
+            Self::Kafka(_) => Connector::Kafka,
+            Self::File(_) => Connector::File,
+            Self::Stdio(_) => Connector::Stdio,
+            Self::Generator(_) => Connector::Generator,
+            Self::Memory(_) => Connector::Memory,
+        }
+    }
+}
+
+impl Sink {
+    /// Of which connector.
+    pub fn connector(&self) -> Connector {
+        match self {
+            Self::Kafka(_) => Connector::Kafka,
+            Self::File(_) => Connector::File,
+            Self::Stdio(_) => Connector::Stdio,
+            Self::Memory(_) => Connector::Memory,
+        }
+    }
+}
+
+/// A file as a source or sink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileEnd {
+    /// The file, from the folder of the file that names it.
+    pub path: Located<PathBuf>,
+    /// What a line is.
+    pub format: Setting<Format>,
+    /// Sources only: the file that remembers how far reading came. Without it a restart begins anew.
+    pub position: Option<Located<PathBuf>>,
+}
+
+/// What a line of a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A JSON object with key, value, headers and timestamp.
+    JsonLines,
+    /// The value itself.
+    Lines,
+}
+
+/// A source of made-up messages.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generator {
+    /// How many; without end when absent.
+    pub count: Option<Located<u64>>,
+    /// How fast; as fast as they are taken when absent.
+    pub rate: Option<Located<Rate>>,
+    /// The same seed makes the same messages.
+    pub seed: Setting<u64>,
+    /// The template of the key; null when absent.
+    pub key: Option<Located<String>>,
+    /// The template of the value; null when absent.
+    pub value: Option<Located<String>>,
+    /// Bytes that the value is filled up to.
+    pub value_bytes: Option<Located<u64>>,
+    /// Templates of headers, in their order; a `None` is null.
+    pub headers: Vec<(String, Option<String>)>,
+    /// The channel that messages say they came from; `generator`.
+    pub channel: Setting<String>,
+}
+
+/// A channel of the broker inside the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Its name.
+    pub channel: Located<String>,
+}

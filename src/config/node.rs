@@ -1,0 +1,234 @@
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::{
+    Cluster, Code, Diagnostic, Diagnostics, KafkaConnection, Located, Location, Pipeline, Setting, Sink, Source,
+    nearest,
+};
+
+/// The node's settings: `portcullis.yaml` under the environment under the flags.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The file, where there is one.
+    pub file: Option<PathBuf>,
+    /// How strict to be.
+    pub mode: Setting<Mode>,
+    /// Named clusters. Their own `cluster` is never a profile.
+    pub profiles: BTreeMap<String, Located<KafkaConnection>>,
+    /// Where audit events go.
+    pub audit: Audit,
+    /// The administrative listener.
+    pub admin: Admin,
+    /// Compiled components on disk.
+    pub cache: Cache,
+    /// The bridge's own log.
+    pub log: Log,
+    /// Tenants; once one is listed, a pipeline of another is refused.
+    pub tenants: BTreeMap<String, Location>,
+}
+
+/// How strict a node is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Anything that is safe on a desk.
+    Development,
+    /// Digests and an audit topic are required.
+    Production,
+}
+
+/// Where audit events go and what happens when they cannot.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    /// Where to; a local file that the caller chooses when absent.
+    pub target: Option<Located<AuditTarget>>,
+    /// When an event must be durable.
+    pub mode: Setting<AuditMode>,
+    /// What happens when events cannot be written.
+    pub on_unavailable: Setting<OnUnavailable>,
+    /// How long writing may fail before that happens; 5 s.
+    pub deadline: Setting<Duration>,
+}
+
+/// Where audit events go.
+#[derive(Clone, Debug)]
+pub enum AuditTarget {
+    /// A topic.
+    Topic(Box<AuditTopic>),
+    /// A local file of JSON lines.
+    File(PathBuf),
+}
+
+/// An audit topic.
+#[derive(Clone, Debug)]
+pub struct AuditTopic {
+    /// Its name.
+    pub topic: Located<String>,
+    /// Its cluster.
+    pub connection: KafkaConnection,
+}
+
+/// When an audit event must be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuditMode {
+    /// Soon after the effect.
+    Buffered,
+}
+
+/// What happens when audit events cannot be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OnUnavailable {
+    /// Pipelines pause until they can.
+    Pause,
+}
+
+/// The administrative listener.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// `/metrics`, `/live`, `/ready`; 127.0.0.1:9464. Port 0 takes a free one.
+    pub listen: Setting<SocketAddr>,
+}
+
+/// Compiled components on disk.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    /// Whether to keep them; yes.
+    pub enabled: Setting<bool>,
+    /// Where; the user's own cache folder when absent.
+    pub dir: Option<Located<PathBuf>>,
+}
+
+/// The bridge's own log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Its form.
+    pub format: Setting<LogFormat>,
+    /// From which level up.
+    pub level: Setting<LogLevel>,
+}
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// The level of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// `trace`
+    Trace,
+    /// `debug`
+    Debug,
+    /// `info`
+    Info,
+    /// `warn`
+    Warn,
+    /// `error`
+    Error,
+}
+
+impl LogLevel {
+    /// As it is typed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl Node {
+    /// The connection with its profile put in: what it has itself stays, the rest is the profile's.
+    ///
+    /// # Errors
+    /// The profile is not declared.
+    pub fn resolve(&self, connection: &KafkaConnection) -> Result<KafkaConnection, Diagnostic> {
+        let Cluster::Profile(name) = &connection.cluster else {
+            return Ok(connection.clone());
+        };
+        let Some(profile) = self.profiles.get(&name.value) else {
+            return Err(self.unknown_profile(name));
+        };
+        let mut resolved = profile.value.clone();
+        resolved.client_id = connection.client_id.clone().or(resolved.client_id);
+        resolved.librdkafka.retain(|(key, _)| !connection.librdkafka.iter().any(|(own, _)| own.value == key.value));
+        resolved.librdkafka.extend(connection.librdkafka.iter().cloned());
+        Ok(resolved)
+    }
+
+    /// What is wrong with a pipeline on this node: an unlisted tenant, an undeclared profile, what production requires.
+    pub fn check(&self, pipeline: &Pipeline) -> Diagnostics {
+        let mut found = Diagnostics::new();
+        if let Some(diagnostic) = self.check_tenant(pipeline) {
+            found.push(diagnostic);
+        }
+        for connection in connections(pipeline) {
+            if let Err(diagnostic) = self.resolve(connection) {
+                found.push(diagnostic);
+            }
+        }
+        if self.mode.value == Mode::Production {
+            for plugin in pipeline.plugins.iter().filter(|plugin| plugin.digest.is_none()) {
+                let message =
+                    format!("plugin `{}` has no digest, and the node's mode is production", plugin.name.value);
+                found.push(
+                    plugin
+                        .at
+                        .diagnostic(Code::ProductionRefused, message)
+                        .help("add `digest: sha256:...` of the component"),
+                );
+            }
+        }
+        found
+    }
+
+    fn check_tenant(&self, pipeline: &Pipeline) -> Option<Diagnostic> {
+        if self.tenants.is_empty() {
+            return None;
+        }
+        let help = nearest::help("listed", pipeline.tenant.as_ref().map(|tenant| tenant.as_str()), self.tenants.keys());
+        match &pipeline.tenant {
+            Some(tenant) if self.tenants.contains_key(&tenant.value) => None,
+            Some(tenant) => {
+                let message = format!("tenant `{}` is not listed in the node's file", tenant.value);
+                Some(tenant.at.diagnostic(Code::TenantUnknown, message).help(help))
+            }
+            None => {
+                let message = "the pipeline names no `tenant`, and the node's file lists tenants";
+                Some(pipeline.name.at.diagnostic(Code::TenantUnknown, message).help(help))
+            }
+        }
+    }
+
+    fn unknown_profile(&self, name: &Located<String>) -> Diagnostic {
+        let file =
+            self.file.as_ref().map_or("the node's file (there is none)".to_owned(), |file| file.display().to_string());
+        let diagnostic = name.at.diagnostic(
+            Code::ProfileUnknown,
+            format!("profile `{}` is not declared under `brokers` of {file}", name.value),
+        );
+        diagnostic.help(nearest::help("declared", Some(name.as_str()), self.profiles.keys()))
+    }
+}
+
+fn connections(pipeline: &Pipeline) -> impl Iterator<Item = &KafkaConnection> {
+    let sources = pipeline.sources.iter().filter_map(|source| match &source.value {
+        Source::Kafka(kafka) => Some(&kafka.connection),
+        _ => None,
+    });
+    let sinks = std::iter::once(&pipeline.sink).chain(&pipeline.dead_letter).filter_map(|sink| match &sink.value {
+        Sink::Kafka(kafka) => Some(&kafka.connection),
+        _ => None,
+    });
+    sources.chain(sinks)
+}

@@ -1,0 +1,143 @@
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::{Located, Location, Rate, Setting};
+
+/// One plugin of the chain.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    /// Where its entry begins.
+    pub at: Location,
+    /// Unique in the pipeline; `[a-z0-9][a-z0-9-]*`, at most 63 characters.
+    pub name: Located<String>,
+    /// The component file, from the folder of the pipeline file.
+    pub component: Located<PathBuf>,
+    /// `sha256:` and 64 lower-case hexadecimal digits.
+    pub digest: Option<Located<String>>,
+    /// What `configure` gets; `{}` when absent.
+    pub config: Option<Located<PluginConfig>>,
+    /// What happens to messages that do not pass.
+    pub on: Dispositions,
+    /// What it may do. Nothing that is not here.
+    pub grants: Grants,
+    /// What it may use.
+    pub limits: Limits,
+    /// How long an instance lives.
+    pub instance: Setting<Instance>,
+}
+
+/// The `config:` of a plugin as JSON, with each `$file` inlined. It may hold what came from the environment, so `Debug`
+/// shows nothing of it.
+#[derive(Clone, PartialEq)]
+pub struct PluginConfig(pub serde_json::Value);
+
+impl PluginConfig {
+    /// The text for `configure`.
+    pub fn to_json(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl fmt::Debug for PluginConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PluginConfig(not shown)")
+    }
+}
+
+/// The `on:` of a plugin, with its defaults resolved: `dead_letter` where the pipeline declares one, else `stop`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dispositions {
+    /// What the verdict `reject` does.
+    pub reject: Setting<Disposition>,
+    /// What a fault of the plugin does, exhausted retries among them.
+    pub fault: Setting<Disposition>,
+    /// How the verdict `retry` is followed.
+    pub retry: Retry,
+    /// Whether the verdict `drop` is obeyed; else it is a fault.
+    pub may_drop: Setting<bool>,
+}
+
+/// What becomes of a message that does not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// It goes to the dead letter queue.
+    DeadLetter,
+    /// It counts as done.
+    Drop,
+    /// The pipeline stops with it unfinished.
+    Stop,
+}
+
+/// How often and how soon a message is tried again in its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Tries after the first; 0 makes the verdict `retry` a fault at once.
+    pub attempts: Setting<u32>,
+    /// Wait before the second try; it doubles from try to try.
+    pub backoff_min: Setting<Duration>,
+    /// Longest wait.
+    pub backoff_max: Setting<Duration>,
+}
+
+/// What the operator grants. An absent one is not linked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// Log lines from this level up.
+    pub log: Option<Located<PluginLogLevel>>,
+    /// The clocks.
+    pub clock: Option<Located<Clock>>,
+    /// Random numbers: the place of `random: true`.
+    pub random: Option<Location>,
+}
+
+/// The level of a plugin's log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PluginLogLevel {
+    /// `debug`
+    Debug,
+    /// `info`
+    Info,
+    /// `warn`
+    Warn,
+    /// `error`
+    Error,
+}
+
+/// How exact a plugin's clock is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// Steps that hide what a timing attack measures.
+    Coarse,
+    /// As exact as the host's.
+    Precise,
+}
+
+/// How long an instance of a plugin lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Instance {
+    /// As long as its lane, until a fault.
+    Lane,
+}
+
+/// What a plugin may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Wall time of a call; 250 ms.
+    pub deadline: Setting<Duration>,
+    /// Instructions of a call, about; 50,000,000.
+    pub fuel: Setting<u64>,
+    /// Bytes of all memories and tables of an instance; 64 MiB.
+    pub memory_bytes: Setting<u64>,
+    /// Bytes that a call may give back; 1 MiB.
+    pub output_bytes: Setting<u64>,
+    /// Bytes of log lines for one message; 64 KiB. Past it lines are cut and counted.
+    pub log_bytes: Setting<u64>,
+    /// Calls into the host for one message; 100,000.
+    pub host_calls: Setting<u64>,
+    /// Resource handles that an instance may hold; 4096.
+    pub handles: Setting<u32>,
+    /// New instances after faults; 5 a minute, then the plugin is quarantined.
+    pub restarts: Setting<Rate>,
+}

@@ -1,0 +1,171 @@
+use super::Context;
+use super::fields::Fields;
+use super::kafka::{self, Profiles};
+use super::values::{any_text, choice, integer, path, rate, size, text};
+use crate::yaml::{Entry, Kind, Node};
+use crate::{Code, FileEnd, Format, Generator, KafkaConnection, Located, Memory, Setting, Sink, Source, nearest};
+
+const FORMATS: [(&str, Format); 2] = [("jsonl", Format::JsonLines), ("lines", Format::Lines)];
+
+const SOURCES: [&str; 5] = ["kafka", "file", "stdio", "generator", "memory"];
+const SINKS: [&str; 4] = ["kafka", "file", "stdio", "memory"];
+
+/// Connectors of the design that this version does not have.
+const NOT_AVAILABLE: [&str; 2] = ["nats", "jetstream"];
+
+/// `source:`, one of them. `group` is the default of a Kafka group.
+pub(super) fn source(cx: &mut Context<'_>, node: &Node, group: Option<&str>) -> Option<Located<Source>> {
+    let (kind, value) = connector(cx, node, "a source", &SOURCES)?;
+    let source = match kind {
+        "kafka" => Source::Kafka(Box::new(kafka::source(cx, value, group)?)),
+        "file" => Source::File(file(cx, value, true)?),
+        "stdio" => Source::Stdio(stdio(cx, value)?),
+        "generator" => Source::Generator(generator(cx, value)?),
+        _ => Source::Memory(memory(cx, value)?),
+    };
+    Some(Located::new(source, node.at.clone()))
+}
+
+/// `sink:`
+pub(super) fn sink(cx: &mut Context<'_>, node: &Node) -> Option<Located<Sink>> {
+    any_sink(cx, node, "a sink", Profiles::Yes, true)
+}
+
+/// `dead_letter:`, on the cluster of `source` where it names none.
+pub(super) fn dead_letter(
+    cx: &mut Context<'_>,
+    node: &Node,
+    source: Option<&KafkaConnection>,
+) -> Option<Located<Sink>> {
+    any_sink(cx, node, "a dead letter queue", Profiles::OrInherit(source), false)
+}
+
+fn any_sink(
+    cx: &mut Context<'_>,
+    node: &Node,
+    what: &'static str,
+    profiles: Profiles<'_>,
+    templates: bool,
+) -> Option<Located<Sink>> {
+    let (kind, value) = connector(cx, node, what, &SINKS)?;
+    let sink = match kind {
+        "kafka" => Sink::Kafka(Box::new(kafka::sink(cx, value, profiles, templates)?)),
+        "file" => Sink::File(file(cx, value, false)?),
+        "stdio" => Sink::Stdio(stdio(cx, value)?),
+        _ => Sink::Memory(memory(cx, value)?),
+    };
+    Some(Located::new(sink, node.at.clone()))
+}
+
+/// The one key of the map and its value.
+fn connector<'n>(
+    cx: &mut Context<'_>,
+    node: &'n Node,
+    what: &'static str,
+    kinds: &'static [&'static str],
+) -> Option<(&'static str, &'n Node)> {
+    let mut fields = Fields::of(cx, node, what)?;
+    let mut chosen = Vec::new();
+    for kind in kinds {
+        chosen.extend(fields.optional(cx, kind, |_, value| Some((*kind, value))));
+    }
+    let mut absent = false;
+    for key in NOT_AVAILABLE {
+        absent |= fields.entry(key).is_some();
+        let help = nearest::help("available", None, kinds);
+        fields.refuse(cx, key, Code::ConnectorNotAvailable, "is not available in this version", &help);
+    }
+    let entries = match &node.kind {
+        Kind::Map(entries) => entries.len(),
+        _ => 0,
+    };
+    fields.finish(cx);
+    match chosen.as_slice() {
+        [one] => Some(*one),
+        [] if entries == 0 && !absent => {
+            cx.say(
+                &node.at,
+                Code::KeyMissing,
+                format!("{what} names no connector"),
+                nearest::help("allowed", None, kinds),
+            );
+            None
+        }
+        [] => None,
+        _ => {
+            let later = kinds
+                .iter()
+                .filter_map(|kind| fields.entry(kind))
+                .max_by_key(|entry| (entry.key_at.line, entry.key_at.col));
+            let Entry { key: second, key_at, .. } = later?;
+            let help = "a source may be a list of maps, each with one; a sink is one";
+            cx.say(key_at, Code::KeyConflict, format!("{what} is one connector, and `{second}` is a second"), help);
+            None
+        }
+    }
+}
+
+fn file(cx: &mut Context<'_>, node: &Node, source: bool) -> Option<FileEnd> {
+    let mut fields = Fields::of(cx, node, if source { "a file source" } else { "a file sink" })?;
+    let path_of = fields.required(cx, "path", path);
+    let format = fields.optional(cx, "format", |cx, node| choice(cx, node, &FORMATS));
+    let position = if source { fields.optional(cx, "position", path) } else { None };
+    fields.finish(cx);
+    Some(FileEnd { path: path_of?, format: Setting::or(format, Format::JsonLines), position })
+}
+
+fn stdio(cx: &mut Context<'_>, node: &Node) -> Option<Setting<Format>> {
+    if node.is_null() {
+        return Some(Setting::default_of(Format::JsonLines));
+    }
+    let mut fields = Fields::of(cx, node, "`stdio`")?;
+    let format = fields.optional(cx, "format", |cx, node| choice(cx, node, &FORMATS));
+    fields.finish(cx);
+    Some(Setting::or(format, Format::JsonLines))
+}
+
+fn generator(cx: &mut Context<'_>, node: &Node) -> Option<Generator> {
+    let mut fields = Fields::of(cx, node, "a generator")?;
+    let count = fields.optional(cx, "count", |cx, node| integer(cx, node, 0..=u64::MAX));
+    let rate = fields.optional(cx, "rate", |cx, node| rate(cx, node, true));
+    if let Some(rate) = rate.as_ref().filter(|rate| rate.count == 0) {
+        cx.say(&rate.at, Code::ValueInvalid, "a rate of 0 generates nothing", "allowed: from 1");
+    }
+    let seed = fields.optional(cx, "seed", |cx, node| integer(cx, node, 0..=u64::MAX));
+    let key = fields.optional(cx, "key", any_text);
+    let value = fields.optional(cx, "value", any_text);
+    let value_bytes = fields.optional(cx, "value_bytes", |cx, node| size(cx, node, 0..=256 << 20));
+    let headers = fields.optional(cx, "headers", headers).unwrap_or_default();
+    let channel = fields.optional(cx, "channel", text);
+    fields.finish(cx);
+    Some(Generator {
+        count,
+        rate,
+        seed: Setting::or(seed, 0),
+        key,
+        value,
+        value_bytes,
+        headers,
+        channel: Setting::or(channel, "generator".to_owned()),
+    })
+}
+
+/// A map of names to templates; `~` is a header whose value is null.
+fn headers(cx: &mut Context<'_>, node: &Node) -> Option<Vec<(String, Option<String>)>> {
+    let Kind::Map(entries) = &node.kind else {
+        Fields::of(cx, node, "`headers`")?;
+        return None;
+    };
+    let headers = entries.iter().filter_map(|entry| match entry.value.is_null() {
+        true => Some((entry.key.clone(), None)),
+        false => Some((entry.key.clone(), Some(any_text(cx, &entry.value)?.value))),
+    });
+    Some(headers.collect())
+}
+
+fn memory(cx: &mut Context<'_>, node: &Node) -> Option<Memory> {
+    let mut fields = Fields::of(cx, node, "`memory`")?;
+    let channel = fields.required(cx, "channel", text);
+    fields.finish(cx);
+    Some(Memory { channel: channel? })
+}

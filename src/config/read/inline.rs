@@ -1,0 +1,131 @@
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::{Map, Number, Value};
+
+use super::Context;
+use super::values::path;
+use crate::yaml::{Document, Kind, Node, Plain, parse_literal};
+use crate::{Code, Diagnostics, Located, Location, PluginConfig};
+
+/// A schema or table that is inlined. Larger ones would be copied into every instance of the plugin.
+const INLINE_BYTES_MAX: u64 = 4 << 20;
+
+/// The `config:` of a plugin: any YAML, with `{ $file: path }` replaced by what the file holds.
+pub(super) fn plugin_config(cx: &mut Context<'_>, node: &Node) -> Option<Located<PluginConfig>> {
+    let json = value(cx, node)?;
+    Some(Located::new(PluginConfig(json), node.at.clone()))
+}
+
+fn value(cx: &mut Context<'_>, node: &Node) -> Option<Value> {
+    match &node.kind {
+        Kind::Broken => None,
+        Kind::Scalar(scalar) => match scalar.resolve() {
+            Plain::Null => Some(Value::Null),
+            Plain::Bool(value) => Some(Value::Bool(value)),
+            Plain::Unsigned(number) => Some(number.into()),
+            Plain::Negative(number) => Some(number.into()),
+            Plain::Text(text) => Some(text.into()),
+            Plain::Float(number) => {
+                let number = Number::from_f64(number).map(Value::Number);
+                if number.is_none() {
+                    let message = format!("`{}` has no JSON form, and a plugin gets JSON", scalar.shown());
+                    cx.say(&node.at, Code::ValueInvalid, message, "in quotes it is text");
+                }
+                number
+            }
+        },
+        Kind::Seq(items) => {
+            // All items are read before one that failed ends it, so that every error is said.
+            let items: Vec<Option<Value>> = items.iter().map(|item| value(cx, item)).collect();
+            items.into_iter().collect::<Option<Vec<_>>>().map(Value::Array)
+        }
+        Kind::Map(entries) => match entries.as_slice() {
+            [entry] if entry.key == "$file" => file(cx, &entry.value),
+            entries => {
+                let pairs: Vec<_> =
+                    entries.iter().map(|entry| Some((entry.key.clone(), value(cx, &entry.value)?))).collect();
+                pairs.into_iter().collect::<Option<Map<_, _>>>().map(Value::Object)
+            }
+        },
+    }
+}
+
+fn file(cx: &mut Context<'_>, node: &Node) -> Option<Value> {
+    let file = path(cx, node)?;
+    let bytes = read_file(cx, &file.value, &file.at, INLINE_BYTES_MAX)?;
+    let extension = file.value.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    match extension {
+        "json" => json(cx, &file, &bytes),
+        "yaml" | "yml" => yaml(cx, &file, &bytes),
+        _ => {
+            let message = format!("`{}` is neither JSON nor YAML by its name", file.value.display());
+            cx.say(&file.at, Code::ValueInvalid, message, "allowed: .json, .yaml, .yml");
+            None
+        }
+    }
+}
+
+fn json(cx: &mut Context<'_>, file: &Located<std::path::PathBuf>, bytes: &[u8]) -> Option<Value> {
+    match serde_json::from_slice(bytes) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            // serde_json's own text repeats line and column, and quotes no value.
+            let message = error.to_string();
+            let message = message.split(" at line ").next().unwrap_or_default();
+            let (line, col) = (error.line(), error.column());
+            let message = format!("{}:{line}:{col}: not JSON: {message}", file.value.display());
+            cx.say(&file.at, Code::ValueInvalid, message, "mend the file that is named here");
+            None
+        }
+    }
+}
+
+fn yaml(cx: &mut Context<'_>, file: &Located<std::path::PathBuf>, bytes: &[u8]) -> Option<Value> {
+    let mut found = Diagnostics::new();
+    let document = parse_literal(&file.value.display().to_string(), bytes, &mut found);
+    cx.found.extend(found);
+    match document {
+        Document::Tree(node) => literal(cx, &node),
+        Document::Empty(_) => Some(Value::Null),
+        Document::Failed => None,
+    }
+}
+
+/// As `value`, without files in files: a file that names itself would have no end.
+fn literal(cx: &mut Context<'_>, node: &Node) -> Option<Value> {
+    match &node.kind {
+        Kind::Seq(items) => items.iter().map(|item| literal(cx, item)).collect::<Option<Vec<_>>>().map(Value::Array),
+        Kind::Map(entries) => entries
+            .iter()
+            .map(|entry| Some((entry.key.clone(), literal(cx, &entry.value)?)))
+            .collect::<Option<Map<_, _>>>()
+            .map(Value::Object),
+        Kind::Scalar(_) | Kind::Broken => value(cx, node),
+    }
+}
+
+/// The bytes of a file that a configuration names.
+pub(super) fn read_file(cx: &mut Context<'_>, path: &Path, at: &Location, bytes_max: u64) -> Option<Vec<u8>> {
+    match read_bounded(path, bytes_max) {
+        Ok(Some(bytes)) => Some(bytes),
+        Ok(None) => {
+            let message = format!("`{}` holds more than {}", path.display(), crate::format_size(bytes_max));
+            cx.say(at, Code::FileTooLarge, message, "use a smaller file");
+            None
+        }
+        Err(error) => {
+            let message = format!("cannot read `{}`: {error}", path.display());
+            cx.say(at, Code::FileUnreadable, message, "a relative path is from the folder of the file that names it");
+            None
+        }
+    }
+}
+
+/// `None` where there are more bytes.
+pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> std::io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= bytes_max).then_some(bytes))
+}

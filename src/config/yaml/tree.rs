@@ -1,0 +1,87 @@
+use crate::Location;
+
+/// A value with its place.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) kind: Kind,
+    pub(crate) at: Location,
+}
+
+/// What a node is.
+#[derive(Clone)]
+pub(crate) enum Kind {
+    Scalar(Scalar),
+    Seq(Vec<Node>),
+    Map(Vec<Entry>),
+    /// Something was wrong with it that has been said already: whoever reads it gives up silently.
+    Broken,
+}
+
+/// One entry of a map.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) key_at: Location,
+    pub(crate) value: Node,
+}
+
+/// A scalar after expansion.
+#[derive(Clone)]
+pub(crate) struct Scalar {
+    pub(crate) text: String,
+    /// Without quotes: its type follows from the text.
+    pub(crate) plain: bool,
+    /// As it was typed, where variables were put in. Messages show this, never what a variable held.
+    pub(crate) typed: Option<String>,
+}
+
+impl Node {
+    /// What a person calls it.
+    pub(crate) fn describe(&self) -> &'static str {
+        match &self.kind {
+            Kind::Scalar(scalar) => scalar.resolve().describe(),
+            Kind::Seq(_) => "a list",
+            Kind::Map(_) => "a map",
+            Kind::Broken => "an error",
+        }
+    }
+
+    /// `key:` without anything.
+    pub(crate) fn is_null(&self) -> bool {
+        matches!(&self.kind, Kind::Scalar(scalar) if scalar.is_null())
+    }
+
+    /// Levels of lists and maps, a scalar being 1. The parser bounds the recursion.
+    pub(crate) fn height(&self) -> usize {
+        match &self.kind {
+            Kind::Scalar(_) | Kind::Broken => 1,
+            Kind::Seq(items) => 1 + items.iter().map(Self::height).max().unwrap_or(0),
+            Kind::Map(entries) => 1 + entries.iter().map(|entry| entry.value.height()).max().unwrap_or(0),
+        }
+    }
+
+    /// What a copy of it costs: its nodes and the bytes of its texts.
+    pub(crate) fn weight(&self) -> usize {
+        match &self.kind {
+            Kind::Scalar(scalar) => 1 + scalar.text.len(),
+            Kind::Broken => 1,
+            Kind::Seq(items) => 1 + items.iter().map(Self::weight).sum::<usize>(),
+            Kind::Map(entries) => 1 + entries.iter().map(|entry| entry.key.len() + entry.value.weight()).sum::<usize>(),
+        }
+    }
+
+    /// The same tree, all of it at one place: the variable or flag that it came from.
+    pub(crate) fn relocated(self, at: &Location) -> Self {
+        let kind = match self.kind {
+            Kind::Seq(items) => Kind::Seq(items.into_iter().map(|item| item.relocated(at)).collect()),
+            Kind::Map(entries) => Kind::Map(
+                entries
+                    .into_iter()
+                    .map(|Entry { key, value, .. }| Entry { key, key_at: at.clone(), value: value.relocated(at) })
+                    .collect(),
+            ),
+            other => other,
+        };
+        Self { kind, at: at.clone() }
+    }
+}

@@ -1,0 +1,130 @@
+//! The partitions that this process has, each with its offset tracker and the messages that are not done yet.
+
+use std::collections::VecDeque;
+
+use portcullis_connector_api::{AckMode, Acknowledgement, AssignmentId, Channel, Message, Token};
+use portcullis_flow::{Tracker, Window, channel_hash};
+
+use super::work::{assignment_of, sequence_of, token};
+
+/// One partition for as long as it is assigned.
+pub(super) struct Assignment {
+    pub(super) id: AssignmentId,
+    pub(super) channel: Channel,
+    pub(super) channel_hash: u64,
+    pub(super) partition: i32,
+    /// Holds every message from its arrival until it is done, as it arrived.
+    pub(super) tracker: Tracker<Message>,
+    pub(super) paused: bool,
+}
+
+/// All of them, in ascending order of their numbers.
+#[derive(Default)]
+pub(super) struct Assignments {
+    list: VecDeque<Assignment>,
+    /// Where the last look-up ended: neighbours in a batch mostly share a partition.
+    last: usize,
+}
+
+impl Assignments {
+    pub(super) fn add(&mut self, mode: AckMode, id: AssignmentId, channel: Channel, partition: i32) {
+        let channel_hash = channel_hash(channel.as_bytes());
+        let assignment = Assignment {
+            id,
+            channel,
+            channel_hash,
+            partition,
+            tracker: if mode == AckMode::Each { Tracker::individual() } else { Tracker::new() },
+            paused: false,
+        };
+        let place = self.list.partition_point(|other| other.id < id);
+        self.list.insert(place, assignment);
+    }
+
+    /// Forgets assignments and what they still hold; a late completion then names nothing.
+    pub(super) fn remove(&mut self, ids: &[AssignmentId]) {
+        self.list.retain(|assignment| !ids.contains(&assignment.id));
+        self.last = 0;
+    }
+
+    pub(super) fn get_mut(&mut self, id: AssignmentId) -> Option<&mut Assignment> {
+        if self.list.get(self.last).is_none_or(|assignment| assignment.id != id) {
+            self.last = self.list.partition_point(|other| other.id < id);
+        }
+        self.list.get_mut(self.last).filter(|assignment| assignment.id == id)
+    }
+
+    /// Partition, offset and message of a token, while it is not done.
+    pub(super) fn find(&self, of: Token) -> Option<(i32, i64, &Message)> {
+        let id = assignment_of(of);
+        let place = self.list.partition_point(|other| other.id < id);
+        let assignment = self.list.get(place).filter(|assignment| assignment.id == id)?;
+        let sequence = sequence_of(of, assignment.tracker.oldest_unfinished()?.0);
+        let (offset, message) = (assignment.tracker.offset(sequence)?, assignment.tracker.get(sequence)?);
+        Some((assignment.partition, offset, message))
+    }
+
+    /// The message of a token, while it is not done.
+    pub(super) fn message(&self, of: Token) -> Option<&Message> {
+        self.find(of).map(|(_, _, message)| message)
+    }
+
+    /// Marks a message as done. `None` where its assignment is gone or it was done before.
+    pub(super) fn finish(&mut self, of: Token) -> Option<(Acknowledgement, Message)> {
+        let id = assignment_of(of);
+        let assignment = self.get_mut(id)?;
+        let sequence = sequence_of(of, assignment.tracker.oldest_unfinished()?.0);
+        match assignment.tracker.finished(sequence) {
+            Ok((offset, message)) => Some((Acknowledgement { assignment: id, offset }, message)),
+            Err(error) => {
+                tracing::error!(%error, "a message was finished twice");
+                None
+            }
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Assignment> {
+        self.list.iter()
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.list.iter().map(|assignment| assignment.tracker.outstanding()).sum()
+    }
+
+    /// The committable offsets that have moved since the last call.
+    pub(super) fn take_commits(&mut self, into: &mut Vec<Acknowledgement>) {
+        for assignment in &mut self.list {
+            if let Some(offset) = assignment.tracker.take_commit() {
+                into.push(Acknowledgement { assignment: assignment.id, offset });
+            }
+        }
+    }
+
+    /// What passed its window since the last call and what may flow again.
+    pub(super) fn regulate(&mut self, window: &Window) -> (Vec<AssignmentId>, Vec<AssignmentId>) {
+        let (mut pause, mut resume) = (Vec::new(), Vec::new());
+        for assignment in &mut self.list {
+            let (messages, bytes) = (assignment.tracker.held_messages(), assignment.tracker.held_bytes());
+            if !assignment.paused && window.must_pause(messages, bytes) {
+                assignment.paused = true;
+                pause.push(assignment.id);
+            } else if assignment.paused && window.may_resume(messages, bytes) {
+                assignment.paused = false;
+                resume.push(assignment.id);
+            }
+        }
+        (pause, resume)
+    }
+}
+
+/// Takes a message in and gives it its token. `None` where the assignment is gone or the offset does not ascend: the
+/// source has broken its contract, and the message comes again after a restart.
+pub(super) fn receive(assignment: &mut Assignment, offset: i64, message: &Message, size_bytes: usize) -> Option<Token> {
+    match assignment.tracker.received(offset, size_bytes, message.clone()) {
+        Ok(sequence) => Some(token(assignment.id, sequence)),
+        Err(error) => {
+            tracing::error!(%error, channel = %assignment.channel, partition = assignment.partition, "not tracked");
+            None
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! The source's thread: takes messages in, hands them to the lanes, learns what became of them and moves the source's
+//! position. It alone owns the source, the trackers and the dead letters, so none of them needs a lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use portcullis_audit::{Actor, Recorder};
+use portcullis_connector_api::{
+    AckMode, Acknowledgement, AssignmentId, Batch, Budget, ErrorKind, Event, Receipt, Record, RefusalKind,
+    Sink, Source, Token,
+};
+use portcullis_flow::{Completions, FaultKind, LaneQueues, Order, Window, OrderKey, lane_of, order_key};
+
+use super::assignments::{Assignments, receive};
+use super::dead_letter::{Coordinates, DeadLetters, Pending, coordinates};
+use super::meters::Meters;
+use super::work::{Completion, Failure, Origin, Way, Work};
+use super::{Identity, Outage, PipelineError, Stop};
+use crate::evidence::{self, Quarantined};
+
+/// Positions are moved this often while messages flow, and always at a revocation and at the end.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// A source is polled at least this often, also when it may deliver nothing: its contract's first rule.
+const KEEP_ALIVE: Duration = Duration::from_millis(500);
+/// At most this much in one poll: small enough that the lanes start early, large enough to pay a wake-up once.
+const POLL_MESSAGES: usize = 1024;
+const POLL_BYTES: usize = 1024 * 1024;
+const POLL_WAIT: Duration = Duration::from_millis(50);
+
+/// What an intake is made of.
+pub(super) struct Parts {
+    pub(super) identity: Arc<Identity>,
+    pub(super) source: Box<dyn Source>,
+    pub(super) queues: Arc<LaneQueues<Work>>,
+    pub(super) completions: Arc<Completions<Completion>>,
+    pub(super) sink: Arc<dyn Sink>,
+    pub(super) dead_letters: Option<DeadLetters>,
+    pub(super) order: Order,
+    pub(super) window: Window,
+    pub(super) drain: Duration,
+    pub(super) stop: Stop,
+    pub(super) outage: Outage,
+    pub(super) recorder: Recorder,
+    /// Set while the audit takes no more: then nothing is taken in.
+    pub(super) audit_full: Arc<AtomicBool>,
+}
+
+pub(super) struct Intake {
+    parts: Parts,
+    mode: AckMode,
+    meters: Meters,
+    assignments: Assignments,
+    /// One staging buffer for each lane; the queue is locked once for all of it.
+    staging: Vec<Vec<Work>>,
+    staged_bytes: Vec<usize>,
+    /// For `order: none`.
+    round_robin: u64,
+    acknowledgements: Vec<Acknowledgement>,
+    next_commit: Instant,
+    last_poll: Instant,
+    source_ended: bool,
+}
+
+impl Intake {
+    pub(super) fn new(parts: Parts) -> Self {
+        let lanes = parts.queues.lanes();
+        Self {
+            mode: parts.source.ack_mode(),
+            meters: Meters::new(&parts.identity),
+            assignments: Assignments::default(),
+            staging: (0..lanes).map(|_| Vec::new()).collect(),
+            staged_bytes: vec![0; lanes],
+            round_robin: 0,
+            acknowledgements: Vec::new(),
+            next_commit: Instant::now() + COMMIT_INTERVAL,
+            last_poll: Instant::now(),
+            source_ended: false,
+            parts,
+        }
+    }
+
+    /// Runs until the source ends, the process is asked to stop, or the pipeline cannot go on. What was in work then is
+    /// drained, and what is done is acknowledged, in each of the three cases.
+    pub(super) fn run(mut self) -> Result<Summary, PipelineError> {
+        let mut batch = Batch::default();
+        let mut completions = Vec::new();
+        let ended = loop {
+            match self.turn(&mut batch, &mut completions) {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        self.finish(ended, &mut completions)
+    }
+
+    /// One round. False when there is nothing more to do.
+    fn turn(&mut self, batch: &mut Batch, completions: &mut Vec<Completion>) -> Result<bool, PipelineError> {
+        self.settle(completions)?;
+        self.acknowledge_when_due()?;
+        if self.parts.stop.requested() || self.source_ended && self.assignments.outstanding() == 0 {
+            return Ok(false);
+        }
+        let room = self.parts.queues.room();
+        let budget = Budget { messages: room.messages.min(POLL_MESSAGES), bytes: room.bytes.min(POLL_BYTES) };
+        let audit_full = self.parts.audit_full.load(Ordering::Relaxed);
+        if self.source_ended || audit_full || room.is_exhausted() {
+            if self.source_ended || audit_full {
+                self.parts.completions.wait(POLL_WAIT);
+            } else {
+                self.parts.queues.wait_for_room(POLL_WAIT);
+            }
+            if self.last_poll.elapsed() >= KEEP_ALIVE {
+                self.poll(Budget::NOTHING, Duration::ZERO, batch)?;
+            }
+            return Ok(true);
+        }
+        let wait = if self.assignments.outstanding() == 0 { POLL_WAIT * 2 } else { POLL_WAIT / 5 };
+        self.poll(budget, wait, batch)?;
+        Ok(true)
+    }
+
+    fn poll(&mut self, budget: Budget, wait: Duration, batch: &mut Batch) -> Result<(), PipelineError> {
+        batch.clear();
+        let polled = self.parts.source.poll(budget, wait, batch);
+        self.last_poll = Instant::now();
+        for event in &batch.events {
+            if let Event::Assigned { id, channel, partition } = event {
+                tracing::info!(pipeline = %self.parts.identity.name, %channel, partition, "assigned");
+                self.assignments.add(self.mode, *id, channel.clone(), *partition);
+            }
+        }
+        if !batch.records.is_empty() {
+            self.parts.outage.source_works();
+            self.route(&mut batch.records);
+            let (pause, resume) = self.assignments.regulate(&self.parts.window);
+            self.regulate(&pause, &resume)?;
+        }
+        for event in batch.events.drain(..) {
+            match event {
+                Event::Assigned { .. } => {}
+                Event::Revoking { assignments, lost } => self.revoke(&assignments, lost)?,
+                Event::Finished => self.source_ended = true,
+            }
+        }
+        match polled {
+            Err(error) if error.kind == ErrorKind::Retriable => {
+                self.parts.outage.source_fails(&error);
+                // An error that comes back at once must not spin.
+                self.parts.completions.wait(POLL_WAIT);
+                Ok(())
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn route(&mut self, records: &mut Vec<Record>) {
+        let lanes = self.staging.len();
+        let order = self.parts.order;
+        let (mut messages, mut bytes) = (0_u64, 0_u64);
+        for record in records.drain(..) {
+            let size_bytes = record.message.size_bytes();
+            let Some(assignment) = self.assignments.get_mut(record.assignment) else {
+                continue;
+            };
+            let Some(token) = receive(assignment, record.offset, &record.message, size_bytes) else {
+                continue;
+            };
+            messages += 1;
+            bytes += size_bytes as u64;
+            if let Some(defect) = record.defect {
+                self.parts.completions.push(Completion::Failed(token, Box::new(self.decode_failure(defect.detail))));
+                continue;
+            }
+            let key = match order {
+                Order::None => {
+                    self.round_robin = self.round_robin.wrapping_add(1);
+                    OrderKey::alone(self.round_robin)
+                }
+                _ => {
+                    let key = record.message.key.as_deref();
+                    order_key(order, assignment.channel_hash, assignment.partition, key)
+                }
+            };
+            let lane = lane_of(key, lanes);
+            let work = Work {
+                message: record.message,
+                token,
+                key,
+                partition: assignment.partition,
+                offset: record.offset,
+                stage: 0,
+                attempts: 0,
+                size_bytes,
+            };
+            if let (Some(staging), Some(staged)) = (self.staging.get_mut(lane), self.staged_bytes.get_mut(lane)) {
+                staging.push(work);
+                *staged += size_bytes;
+            }
+        }
+        for (lane, (staging, staged)) in self.staging.iter_mut().zip(&mut self.staged_bytes).enumerate() {
+            if !staging.is_empty() {
+                if let Err(error) = self.parts.queues.push_slice(lane, staging, std::mem::take(staged)) {
+                    tracing::error!(?error, lane, "a slice was not queued; its messages come again");
+                    staging.clear();
+                }
+            }
+        }
+        self.meters.received(messages, bytes);
+    }
+
+    fn decode_failure(&self, detail: String) -> Failure {
+        Failure {
+            kind: FaultKind::Decode,
+            code: FaultKind::Decode.as_str().to_owned(),
+            detail,
+            origin: Origin::Source,
+            attempts: 1,
+            way: self.default_way(),
+        }
+    }
+
+    /// Where a message goes that no plugin's `on:` speaks of.
+    fn default_way(&self) -> Way {
+        if self.parts.dead_letters.is_some() { Way::DeadLetter } else { Way::Stop }
+    }
+
+    fn settle(&mut self, completions: &mut Vec<Completion>) -> Result<(), PipelineError> {
+        self.parts.completions.drain(completions);
+        let mut stored = (0_u64, 0_u64);
+        let settled = completions.drain(..).try_for_each(|completion| match completion {
+            Completion::Stored(token) => {
+                stored.0 += 1;
+                stored.1 += self.done(token);
+                Ok(())
+            }
+            other => self.settle_one(other),
+        });
+        self.meters.delivered(stored.0, stored.1);
+        settled?;
+        if let Some(dead_letters) = &mut self.parts.dead_letters {
+            dead_letters.send_waiting(|token| self.assignments.message(token))?;
+        }
+        Ok(())
+    }
+
+    fn settle_one(&mut self, completion: Completion) -> Result<(), PipelineError> {
+        match completion {
+            Completion::Stored(token) => drop(self.done(token)),
+            Completion::Dropped(token) => {
+                self.done(token);
+                self.meters.dropped();
+            }
+            Completion::Failed(token, failure) => self.fail(token, *failure)?,
+            Completion::Refused(token, refusal) => {
+                let kind = match refusal.kind {
+                    RefusalKind::Oversize => FaultKind::Oversize,
+                    RefusalKind::Rejected => FaultKind::SinkRejected,
+                };
+                let failure = Failure {
+                    kind,
+                    code: kind.as_str().to_owned(),
+                    detail: refusal.detail,
+                    origin: Origin::Sink,
+                    attempts: 1,
+                    way: self.default_way(),
+                };
+                self.fail(token, failure)?;
+            }
+            Completion::DeadLettered(token, receipt) => {
+                let pending = self.parts.dead_letters.as_mut().and_then(|letters| letters.confirmed(token));
+                if let Some(pending) = pending {
+                    self.record_quarantine(token, pending, receipt);
+                }
+                self.done(token);
+                self.meters.dead_lettered();
+            }
+            Completion::DeadLetterRefused(token, refusal) => {
+                if let (Some(letters), Some(message)) =
+                    (&mut self.parts.dead_letters, self.assignments.message(token))
+                {
+                    letters.refused(token, message, &refusal)?;
+                }
+            }
+            Completion::Broken(error) => return Err(PipelineError::Connector(*error)),
+        }
+        Ok(())
+    }
+
+    fn record_quarantine(&self, token: Token, pending: Pending, receipt: Receipt) {
+        let Some((partition, offset, message)) = self.assignments.find(token) else { return };
+        let identity = &self.parts.identity;
+        let queue = identity.dead_letter_name.to_string();
+        let actor = match &pending.failure.origin {
+            Origin::Plugin(plugin) => identity.actor(plugin),
+            Origin::Source | Origin::Sink => Actor::pipeline(identity.tenant.clone(), identity.name.clone()),
+        };
+        self.parts.recorder.record(evidence::quarantined(Quarantined {
+            actor,
+            source: identity.source_coordinates(&message.channel, partition, offset),
+            channel: message.channel.to_string(),
+            position: coordinates(&queue, receipt),
+            queue,
+            kind: pending.failure.kind,
+            code: pending.failure.code,
+            truncated: pending.truncated,
+            attempts: pending.failure.attempts,
+        }));
+    }
+
+    /// A message is done: its slot is free and its position may move. Returns its bytes.
+    fn done(&mut self, token: Token) -> u64 {
+        let Some((acknowledgement, message)) = self.assignments.finish(token) else {
+            return 0;
+        };
+        if self.mode == AckMode::Each {
+            self.acknowledgements.push(acknowledgement);
+        }
+        message.size_bytes() as u64
+    }
+
+    fn fail(&mut self, token: Token, failure: Failure) -> Result<(), PipelineError> {
+        self.meters.fault(&failure);
+        let Some((partition, offset, message)) = self.assignments.find(token) else {
+            return Ok(());
+        };
+        if failure.way == Way::Drop {
+            self.done(token);
+            self.meters.dropped();
+            return Ok(());
+        }
+        if failure.way == Way::DeadLetter
+            && let Some(letters) = &mut self.parts.dead_letters
+        {
+            return Ok(letters.send(token, message, Coordinates { partition, offset }, failure)?);
+        }
+        Err(PipelineError::Message {
+            at: self.parts.identity.source_coordinates(&message.channel, partition, offset),
+            kind: failure.kind,
+            code: failure.code,
+            detail: failure.detail,
+        })
+    }
+
+    fn acknowledge_when_due(&mut self) -> Result<(), PipelineError> {
+        if self.mode == AckMode::Each && !self.acknowledgements.is_empty() {
+            self.acknowledge(false)?;
+        }
+        let now = Instant::now();
+        if now < self.next_commit {
+            return Ok(());
+        }
+        self.next_commit = now + COMMIT_INTERVAL;
+        let (pause, resume) = self.assignments.regulate(&self.parts.window);
+        self.regulate(&pause, &resume)?;
+        self.meters.gauges(&self.parts, &self.assignments);
+        self.parts.outage.refresh(&*self.parts.sink, self.parts.dead_letters.as_ref().map(|letters| &**letters.sink()));
+        self.acknowledge(false)
+    }
+
+    fn acknowledge(&mut self, durable: bool) -> Result<(), PipelineError> {
+        if self.mode == AckMode::Cumulative {
+            self.assignments.take_commits(&mut self.acknowledgements);
+        }
+        if self.acknowledgements.is_empty() {
+            return Ok(());
+        }
+        let acknowledged = self.parts.source.acknowledge(&self.acknowledgements, durable);
+        match acknowledged {
+            Err(error) if error.kind == ErrorKind::Retriable => {
+                tracing::warn!(pipeline = %self.parts.identity.name, %error, "positions were not moved; trying again");
+                // Kept: a later entry of the same assignment is the higher one, and the source takes the last.
+                Ok(())
+            }
+            other => {
+                self.acknowledgements.clear();
+                Ok(other?)
+            }
+        }
+    }
+
+    fn regulate(&mut self, pause: &[AssignmentId], resume: &[AssignmentId]) -> Result<(), PipelineError> {
+        if !pause.is_empty() {
+            tracing::warn!(pipeline = %self.parts.identity.name, partitions = pause.len(), "paused: window of unfinished messages is full");
+            self.parts.source.pause(pause)?;
+        }
+        if !resume.is_empty() {
+            self.parts.source.resume(resume)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the revoked partitions have nothing in work, or for the deadline; moves their positions as far as they
+    /// are done, and lets them go. What is not done then is the next owner's.
+    fn revoke(&mut self, ids: &[AssignmentId], lost: bool) -> Result<(), PipelineError> {
+        let deadline = Instant::now() + if lost { Duration::ZERO } else { self.parts.drain };
+        let mut completions = Vec::new();
+        loop {
+            self.settle(&mut completions)?;
+            let open: usize = (self.assignments.iter())
+                .filter(|assignment| ids.contains(&assignment.id))
+                .map(|assignment| assignment.tracker.outstanding())
+                .sum();
+            if open == 0 || Instant::now() >= deadline || self.parts.stop.forced() {
+                if open > 0 {
+                    tracing::warn!(pipeline = %self.parts.identity.name, unfinished = open, lost, "partitions leave with messages in work; their next owner gets them again");
+                }
+                break;
+            }
+            self.parts.completions.wait(POLL_WAIT);
+        }
+        if !lost {
+            self.acknowledge(true)?;
+        }
+        self.acknowledgements.retain(|entry| !ids.contains(&entry.assignment));
+        self.assignments.remove(ids);
+        Ok(self.parts.source.release(ids)?)
+    }
+
+    /// The end: nothing more is taken in; what is in work is finished within the deadline; positions are moved durably.
+    fn finish(
+        mut self, mut ended: Result<(), PipelineError>, completions: &mut Vec<Completion>,
+    ) -> Result<Summary, PipelineError> {
+        let deadline = Instant::now() + self.parts.drain;
+        let mut batch = Batch::default();
+        // After an error nothing that is in work is waited for: it may be what cannot be finished.
+        while ended.is_ok() && self.assignments.outstanding() > 0 {
+            if Instant::now() >= deadline || self.parts.stop.forced() {
+                break;
+            }
+            self.parts.completions.wait(POLL_WAIT);
+            ended = self.settle(completions);
+            if self.last_poll.elapsed() >= KEEP_ALIVE
+                && let Err(error) = self.poll(Budget::NOTHING, Duration::ZERO, &mut batch)
+            {
+                ended = ended.and(Err(error));
+            }
+        }
+        let unfinished = self.assignments.outstanding();
+        self.parts.queues.close();
+        let acknowledged = self.acknowledge(true);
+        self.meters.gauges(&self.parts, &self.assignments);
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
+        let closed = self.parts.source.close(left);
+        ended?;
+        acknowledged?;
+        closed?;
+        Ok(Summary { unfinished })
+    }
+}
+
+/// How an intake ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Summary {
+    /// Messages taken in and not done: they come again.
+    pub(super) unfinished: usize,
+}

@@ -1,0 +1,54 @@
+//! The data path, in the order of a message's way: [`intake`] takes it from the source into the queue, a [`lane`] runs it
+//! through the [`chain`] and hands it to the sink, [`confirm`] brings back what became of it, [`assignments`] knows what is
+//! not done yet, and the intake moves the source's position. [`dead_letter`] is the other way out.
+
+mod assignments;
+mod breaker;
+mod chain;
+mod confirm;
+mod dead_letter;
+mod intake;
+mod lane;
+mod meters;
+mod outage;
+mod run;
+mod stop;
+mod work;
+
+pub use chain::{On, Stage};
+pub use dead_letter::HEADER_PREFIX;
+pub use run::{Blueprint, Bounds, PipelineError, Running, SinkMaker, SourceMaker, start};
+pub use stop::Stop;
+pub use work::Way;
+
+use std::sync::Arc;
+
+use portcullis_audit::Actor;
+use portcullis_connector_api::Channel;
+
+use crate::evidence;
+use crate::plugin::LinkedPlugin;
+use outage::Outage;
+
+/// How a pipeline is called in metrics, logs and events.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The `pipeline:` of its file.
+    pub name: Arc<str>,
+    /// The `tenant:` of its file.
+    pub tenant: Option<Arc<str>>,
+    /// The topic or file of its dead letter queue, for the audit; empty without one.
+    pub dead_letter_name: Arc<str>,
+}
+
+impl Identity {
+    /// A plugin of this pipeline, for the audit.
+    fn actor(&self, plugin: &LinkedPlugin) -> Actor {
+        evidence::actor(self.tenant.as_ref(), &self.name, plugin)
+    }
+
+    /// `pipeline/topic-partition@offset`: what the audit calls a message.
+    fn source_coordinates(&self, channel: &Channel, partition: i32, offset: i64) -> String {
+        format!("{}/{channel}-{partition}@{offset}", self.name)
+    }
+}

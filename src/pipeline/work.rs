@@ -1,0 +1,125 @@
+//! What travels between the intake, the lanes and the sinks' confirmations.
+
+use std::sync::Arc;
+
+use portcullis_connector_api::{AssignmentId, ConnectorError, Message, Receipt, Refusal, Token};
+use portcullis_flow::{FaultKind, OrderKey, SizeBytes};
+
+use crate::plugin::LinkedPlugin;
+
+/// A message on its way through a lane.
+pub(super) struct Work {
+    /// With the edits made so far; what arrived is kept by the intake.
+    pub(super) message: Message,
+    pub(super) token: Token,
+    /// Messages of one key are processed one after the other.
+    pub(super) key: OrderKey,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    /// The next plugin that gets it.
+    pub(super) stage: usize,
+    /// How often that plugin has asked for a retry.
+    pub(super) attempts: u32,
+    /// Bytes as received: what the queue's bound counts.
+    pub(super) size_bytes: usize,
+}
+
+impl SizeBytes for Work {
+    fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+}
+
+/// What the intake learns about a message that it has handed on.
+pub(super) enum Completion {
+    /// The sink has it.
+    Stored(Token),
+    /// A plugin that may drop has dropped it.
+    Dropped(Token),
+    /// It takes its way out of the pipeline.
+    Failed(Token, Box<Failure>),
+    /// The sink will never take it.
+    Refused(Token, Box<Refusal>),
+    /// The dead letter queue has it.
+    DeadLettered(Token, Receipt),
+    /// The dead letter queue will not take it as it is.
+    DeadLetterRefused(Token, Box<Refusal>),
+    /// A sink as a whole, or a lane, cannot go on.
+    Broken(Box<ConnectorError>),
+}
+
+/// Why a message leaves the pipeline by another way than the sink, and by which.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) kind: FaultKind,
+    /// A short stable name: the plugin's own code for a rejection, else the kind's.
+    pub(super) code: String,
+    /// A sentence for a person; never a payload.
+    pub(super) detail: String,
+    pub(super) origin: Origin,
+    pub(super) attempts: u32,
+    pub(super) way: Way,
+}
+
+/// Which part of the pipeline a failure comes from.
+#[derive(Clone, Debug)]
+pub(super) enum Origin {
+    Source,
+    Plugin(Arc<LinkedPlugin>),
+    Sink,
+}
+
+impl Origin {
+    /// The `stage` header of a dead letter.
+    pub(super) fn stage(&self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Plugin(_) => "plugin",
+            Self::Sink => "sink",
+        }
+    }
+}
+
+/// What the operator wrote under `on:` for this case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// To the dead letter queue; done when that has confirmed it.
+    DeadLetter,
+    /// Counted and gone. Only where it is spelled out.
+    Drop,
+    /// The pipeline ends, with the message undone.
+    Stop,
+}
+
+/// A token packs the assignment and the low bits of the tracker's sequence number, so that a confirmation finds its message
+/// by two indices. The high bits are the tracker's own: no more than 2^40 messages of one assignment are in work at once, so
+/// the low bits name one of them. 24 bits of assignment last 16 million assigned partitions in one process.
+const SEQUENCE_BITS: u32 = 40;
+const SEQUENCE_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
+
+pub(super) fn token(assignment: AssignmentId, sequence: u64) -> Token {
+    Token(u64::from(assignment.0) << SEQUENCE_BITS | sequence & SEQUENCE_MASK)
+}
+
+pub(super) fn assignment_of(token: Token) -> AssignmentId {
+    AssignmentId(u32::try_from(token.0 >> SEQUENCE_BITS).unwrap_or(u32::MAX))
+}
+
+/// The whole sequence number, of an assignment whose oldest message in work has the number `base`.
+pub(super) fn sequence_of(token: Token, base: u64) -> u64 {
+    base.wrapping_add((token.0 & SEQUENCE_MASK).wrapping_sub(base) & SEQUENCE_MASK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_gives_back_its_assignment_and_sequence_also_past_its_bits() {
+        let past = SEQUENCE_MASK + 5;
+        for (assignment, sequence, base) in [(0, 0, 0), (1, 7, 3), (0xFF_FFFF, SEQUENCE_MASK, 9), (3, past, past - 4), (3, past, past - 7)] {
+            let packed = token(AssignmentId(assignment), sequence);
+            assert_eq!((assignment_of(packed), sequence_of(packed, base)), (AssignmentId(assignment), sequence));
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What the files mean: every name resolved, every component linked and configured once in the sandbox, every connector's
+//! settings checked. No decision is taken after it; what it refuses was never started.
+
+mod guarantee;
+mod plugins;
+
+pub use guarantee::Guarantee;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use portcullis_config::{
+    Code, Diagnostic, Diagnostics, Environment, Flags, Located, Location, Node, Pipeline, Sink, Source,
+};
+
+use crate::connectors::{SinkPlan, SourcePlan};
+use crate::pipeline::Stage;
+use crate::plugin::{Sandbox, SandboxOptions};
+
+/// Everything that one process will run.
+pub struct Plan {
+    /// The node's settings.
+    pub node: Node,
+    /// At least one.
+    pub pipelines: Vec<PipelinePlan>,
+    /// Holds the compiler alive.
+    pub sandbox: Arc<Sandbox>,
+}
+
+/// One pipeline, resolved.
+pub struct PipelinePlan {
+    /// As typed.
+    pub config: Pipeline,
+    /// Where from; each entry runs by itself.
+    pub sources: Vec<SourcePlan>,
+    /// The chain.
+    pub stages: Vec<Arc<Stage>>,
+    /// Where to.
+    pub sink: SinkPlan,
+    /// Where failed messages go.
+    pub dead_letter: Option<SinkPlan>,
+    /// What source and sink can promise together.
+    pub guarantee: Guarantee,
+}
+
+/// What planning needs beside the files.
+pub struct Options<'a> {
+    /// Where `${VAR}` looks.
+    pub environment: &'a dyn Environment,
+    /// The node's file where it was named.
+    pub node_file: Option<&'a Path>,
+    /// What the command line says over the node's file.
+    pub flags: Flags,
+    /// Every Kafka connection goes here instead of where its file says: for `dev`.
+    pub brokers: Option<String>,
+    /// No compiled components on disk.
+    pub no_cache: bool,
+}
+
+/// A refused component, for the audit.
+pub struct RefusedPlugin {
+    /// The pipeline and the plugin's name in it.
+    pub pipeline: String,
+    /// The plugin's name.
+    pub plugin: String,
+    /// The tenant.
+    pub tenant: Option<String>,
+    /// Why, in the audit's word.
+    pub refused: portcullis_audit::Refused,
+    /// What was found.
+    pub detail: String,
+    /// The digest, where the file could be read.
+    pub digest: Option<String>,
+}
+
+/// Why nothing was started.
+pub struct Refusal {
+    /// All of it.
+    pub diagnostics: Diagnostics,
+    /// The components among it; the node is known when they are.
+    pub plugins: Vec<RefusedPlugin>,
+    /// The node's settings, where they could be read.
+    pub node: Option<Node>,
+}
+
+impl From<Diagnostics> for Refusal {
+    fn from(diagnostics: Diagnostics) -> Self {
+        Self { diagnostics, plugins: Vec::new(), node: None }
+    }
+}
+
+/// What was typed, before it is known what it means. The node's settings are readable here already, so that the log can be
+/// set up before anything speaks.
+pub struct Typed {
+    /// The node's settings.
+    pub node: Node,
+    pipelines: Vec<Pipeline>,
+    wrong: Diagnostics,
+}
+
+/// Reads the node's file and every pipeline file.
+///
+/// # Errors
+/// When the node's settings cannot be read, with all that is wrong with all files. What is wrong with pipelines alone comes
+/// from [`Typed::resolve`], together with what it finds.
+pub fn read(files: &[PathBuf], options: &Options<'_>) -> Result<Typed, Refusal> {
+    let files = pipeline_files(files)?;
+    let first = files.first().map(PathBuf::as_path);
+    let mut wrong = Diagnostics::new();
+    let node_file = portcullis_config::discover_node(options.node_file, first);
+    let node = portcullis_config::read_node(node_file.as_deref(), options.environment, &options.flags)
+        .map_err(|diagnostics| wrong.extend(diagnostics));
+    let mut pipelines = Vec::new();
+    for file in &files {
+        match portcullis_config::read_pipeline(file, options.environment) {
+            Ok(pipeline) => pipelines.push(pipeline),
+            Err(diagnostics) => wrong.extend(diagnostics),
+        }
+    }
+    match node {
+        Ok(node) => Ok(Typed { node, pipelines, wrong }),
+        Err(()) => Err(wrong.into()),
+    }
+}
+
+impl Typed {
+    /// Links, configures and completes everything.
+    ///
+    /// # Errors
+    /// All that is wrong with all files at once.
+    pub fn resolve(self, options: &Options<'_>) -> Result<Plan, Refusal> {
+        let Self { node, pipelines, mut wrong } = self;
+        check_names(&pipelines, &mut wrong);
+        for pipeline in &pipelines {
+            wrong.extend(node.check(pipeline));
+        }
+        let sandbox = match sandbox(&node, options) {
+            Ok(sandbox) => sandbox,
+            Err(error) => {
+                wrong.push(Location::of("the sandbox").diagnostic(Code::Other("sandbox.unavailable"), error));
+                return Err(Refusal { diagnostics: wrong, plugins: Vec::new(), node: Some(node) });
+            }
+        };
+        let mut refused = Vec::new();
+        let mut plans = Vec::new();
+        for pipeline in pipelines {
+            let resolver = Resolver { node: &node, options, sandbox: &sandbox };
+            match resolver.resolve(pipeline, &mut refused) {
+                Ok(plan) => plans.push(plan),
+                Err(diagnostics) => wrong.extend(diagnostics),
+            }
+        }
+        if wrong.is_empty() {
+            Ok(Plan { node, pipelines: plans, sandbox })
+        } else {
+            Err(Refusal { diagnostics: wrong, plugins: refused, node: Some(node) })
+        }
+    }
+}
+
+struct Resolver<'a> {
+    node: &'a Node,
+    options: &'a Options<'a>,
+    sandbox: &'a Sandbox,
+}
+
+impl Resolver<'_> {
+    fn resolve(&self, pipeline: Pipeline, refused: &mut Vec<RefusedPlugin>) -> Result<PipelinePlan, Diagnostics> {
+        let mut wrong = Diagnostics::new();
+        let mut keep = |result: Result<_, Diagnostic>| result.map_err(|diagnostic| wrong.push(diagnostic)).ok();
+        let forbidden = self.forbidden_topics(&pipeline);
+        let sources: Vec<_> = pipeline.sources.iter().map(|source| self.source(source)).collect();
+        let sources: Vec<_> = sources.into_iter().filter_map(&mut keep).collect();
+        let mut keep_sink = |result: Result<_, Diagnostic>| result.map_err(|diagnostic| wrong.push(diagnostic)).ok();
+        let sink = keep_sink(self.sink(&pipeline.sink, &forbidden));
+        let dead_letter = pipeline.dead_letter.as_ref().map(|letters| keep_sink(self.sink(letters, &[])));
+        let stages = plugins::link(self.sandbox, &pipeline, &mut wrong, refused);
+        let (Some(sink), true) = (sink, wrong.is_empty()) else {
+            return Err(wrong);
+        };
+        let guarantee = guarantee::of(&sources, &sink);
+        Ok(PipelinePlan { sources, stages, sink, dead_letter: dead_letter.flatten(), guarantee, config: pipeline })
+    }
+
+    /// A template must never reach the evidence or the dead letters.
+    fn forbidden_topics(&self, pipeline: &Pipeline) -> Vec<String> {
+        let mut topics = Vec::new();
+        if let Some(target) = &self.node.audit.target
+            && let portcullis_config::AuditTarget::Topic(audit) = &target.value
+        {
+            topics.push(audit.topic.value.clone());
+        }
+        if let Some(Located { value: Sink::Kafka(letters), .. }) = &pipeline.dead_letter {
+            topics.push(letters.topic.value.to_string());
+        }
+        topics
+    }
+
+    fn source(&self, source: &Located<Source>) -> Result<SourcePlan, Diagnostic> {
+        SourcePlan::resolve(source, self.node, self.options.brokers.as_deref())
+    }
+
+    fn sink(&self, sink: &Located<Sink>, forbidden: &[String]) -> Result<SinkPlan, Diagnostic> {
+        SinkPlan::resolve(sink, self.node, self.options.brokers.as_deref(), forbidden)
+    }
+}
+
+/// Files as named; of a folder, its `*.yaml` and `*.yml` but the node's own.
+fn pipeline_files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Diagnostics> {
+    let mut files = Vec::new();
+    let mut wrong = Diagnostics::new();
+    for path in named {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        match yaml_files(path) {
+            Ok(found) if !found.is_empty() => files.extend(found),
+            Ok(_) => wrong.push(
+                Location::of_file(path).diagnostic(Code::FileUnreadable, "the folder holds no pipeline (*.yaml, *.yml)"),
+            ),
+            Err(error) => wrong
+                .push(Location::of_file(path).diagnostic(Code::FileUnreadable, format!("cannot read the folder: {error}"))),
+        }
+    }
+    if wrong.is_empty() { Ok(files) } else { Err(wrong) }
+}
+
+fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        let is_node = path.file_name().is_some_and(|name| name == portcullis_config::NODE_FILE);
+        if is_yaml && !is_node && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn check_names(pipelines: &[Pipeline], wrong: &mut Diagnostics) {
+    for (index, pipeline) in pipelines.iter().enumerate() {
+        let earlier = pipelines.iter().take(index).find(|other| other.name.value == pipeline.name.value);
+        if let Some(earlier) = earlier {
+            let message = format!("pipeline `{}` is also the name of the one in {}", pipeline.name.value, earlier.name.at);
+            wrong.push(pipeline.name.at.diagnostic(Code::NameDuplicate, message).help("names are unique in a process"));
+        }
+    }
+}
+
+fn sandbox(node: &Node, options: &Options<'_>) -> Result<Arc<Sandbox>, String> {
+    let enabled = node.cache.enabled.value && !options.no_cache;
+    let folder = node.cache.dir.as_ref().map(|dir| dir.value.clone()).or_else(|| user_cache(options.environment));
+    Sandbox::new(SandboxOptions { cache: folder.filter(|_| enabled) }).map_err(|error| error.to_string())
+}
+
+/// The user's own cache folder, as the XDG base directory specification names it.
+fn user_cache(environment: &dyn Environment) -> Option<PathBuf> {
+    let named = environment.var("XDG_CACHE_HOME").filter(|folder| folder.starts_with('/')).map(PathBuf::from);
+    let base = named.or_else(|| environment.var("HOME").map(|home| Path::new(&home).join(".cache")))?;
+    Some(base.join("portcullis").join("components"))
+}

@@ -1,0 +1,151 @@
+use std::fmt;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why a component was refused. Each message says what was found and what would be taken.
+#[derive(Debug, Error)]
+pub enum LinkError {
+    /// There is no such file.
+    #[error("component file {path} does not exist")]
+    NotFound {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The file is there and cannot be read.
+    #[error("component file {path} cannot be read: {source}")]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is larger, or holds more parts, than is compiled.
+    #[error("the component has {found} {what}, at most {limit} are allowed")]
+    TooLarge {
+        /// Which part is too many.
+        what: &'static str,
+        /// How many there are.
+        found: u64,
+        /// How many may be.
+        limit: u64,
+    },
+    /// The file is something else.
+    #[error("the file is {found}, not a WebAssembly component in binary form")]
+    NotAComponent {
+        /// What it is.
+        found: FoundFile,
+    },
+    /// The digest that the operator wrote cannot be one.
+    #[error("digest {found:?} is not \"sha256:\" and 64 hexadecimal digits")]
+    DigestForm {
+        /// What was written.
+        found: String,
+    },
+    /// The file is not the one that the operator pinned.
+    #[error("the component's digest is {found}, the pipeline pins {expected}")]
+    Digest {
+        /// What the operator wrote.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
+    /// It is a component and not a valid one, or one that needs a WebAssembly feature that is off.
+    #[error("the component is not valid here: {detail}")]
+    Invalid {
+        /// What the validator said, with the position in the file.
+        detail: String,
+    },
+    /// It is a component of another world.
+    #[error("the component is not a plugin: {detail}; it exports {}", list(found))]
+    World {
+        /// What is wrong.
+        detail: &'static str,
+        /// What it exports.
+        found: Vec<String>,
+    },
+    /// It speaks another version of the contract.
+    #[error("the component speaks {found}, this host offers version {expected}")]
+    ContractVersion {
+        /// The interface with its version.
+        found: String,
+        /// What this host has.
+        expected: &'static str,
+    },
+    /// It imports what its grants do not name.
+    #[error("the component imports {import}, which needs the grant `{capability}`; add `{yaml}` to the plugin")]
+    ImportNotGranted {
+        /// The interface.
+        import: String,
+        /// The grant's key.
+        capability: &'static str,
+        /// What to write.
+        yaml: &'static str,
+    },
+    /// It imports what this version of the host does not offer.
+    #[error("the component imports {import}: {reason}")]
+    ImportNotAvailable {
+        /// The interface.
+        import: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// It imports what no version of the host knows.
+    #[error("the component imports {import}, which this host does not know")]
+    ImportUnknown {
+        /// The interface or function.
+        import: String,
+    },
+    /// It imports a known interface in a form that this host does not have.
+    #[error("the component's imports do not fit this host: {detail}")]
+    Imports {
+        /// What the linker said.
+        detail: String,
+    },
+    /// The compiler refused it.
+    #[error("the component cannot be compiled: {detail}")]
+    Compile {
+        /// What the compiler said.
+        detail: String,
+    },
+    /// A first instance could not be made, or its `configure` refused the configuration.
+    #[error("the plugin does not start: {detail}")]
+    Configure {
+        /// The plugin's own text, or the budget that it exceeded.
+        detail: String,
+    },
+}
+
+/// What a file is that is not a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundFile {
+    /// No bytes at all.
+    Empty,
+    /// Text, perhaps a component in text form.
+    Text,
+    /// A core module, not wrapped as a component.
+    CoreModule,
+    /// Machine code: a compiled component is never taken from outside, since loading one runs it.
+    Compiled,
+    /// A gzip archive.
+    Gzip,
+    /// Anything else.
+    Other,
+}
+
+impl fmt::Display for FoundFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "empty",
+            Self::Text => "text",
+            Self::CoreModule => "a core module (wrap it with `wasm-component-ld` or `wasm-tools component new`)",
+            Self::Compiled => "a compiled artefact, which is never loaded from outside",
+            Self::Gzip => "a gzip archive",
+            Self::Other => "of an unknown kind",
+        })
+    }
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}

@@ -1,0 +1,33 @@
+//! The sandbox. A component is read once, digested, validated, compiled and linked against exactly what its grants name
+//! ([`Sandbox::link`]); a lane makes an [`Instance`] of it and runs messages through it, each call under its budgets.
+
+mod artifact;
+mod cache;
+mod contract;
+mod engine;
+mod error;
+mod fault;
+mod guest;
+mod instance;
+mod limiter;
+mod link;
+mod log;
+mod spec;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use contract::Kind;
+pub use engine::{Sandbox, SandboxError, SandboxOptions};
+pub use error::{FoundFile, LinkError};
+pub use fault::{Fault, Outcome, Reason};
+pub use instance::{Instance, Usage};
+pub use link::LinkedPlugin;
+pub use spec::{Clock, Grants, Level, Limits, PluginSpec};
+
+pub(crate) use contract::{Header, HeaderArgument, MessageHandle, interface, version};
+pub(crate) use fault::HostFault;
+pub(crate) use guest::Guest;
+pub(crate) use log::LogSink;
+pub(crate) use text::tame;

@@ -1,0 +1,248 @@
+//! The sandbox with real components. The hostile ones are named after what they do wrong.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use portcullis_connector_api::{Header, Message, Timestamp};
+use portcullis_flow::FaultKind;
+
+use super::*;
+
+/// A component that `cargo xtask guests` has built.
+pub(crate) fn guest(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("target/guests/{name}.wasm"));
+    assert!(path.exists(), "{} is missing: run `cargo xtask guests`", path.display());
+    path
+}
+
+/// One for all tests, as in a process. Without a cache on disk: what is tested is what was compiled here.
+fn sandbox() -> &'static Sandbox {
+    static SANDBOX: OnceLock<Arc<Sandbox>> = OnceLock::new();
+    SANDBOX.get_or_init(|| Sandbox::new(SandboxOptions::default()).unwrap())
+}
+
+fn spec(component: PathBuf) -> PluginSpec {
+    PluginSpec {
+        name: "tested".into(),
+        pipeline: "tests".into(),
+        tenant: "tests".into(),
+        component,
+        digest: None,
+        config_json: "{}".to_owned(),
+        grants: Grants::default(),
+        limits: Limits::default(),
+    }
+}
+
+fn link_with(name: &str, change: impl FnOnce(&mut PluginSpec)) -> Result<Arc<LinkedPlugin>, LinkError> {
+    let mut spec = spec(guest(name));
+    change(&mut spec);
+    sandbox().link(spec)
+}
+
+fn instance_with(name: &str, change: impl FnOnce(&mut PluginSpec)) -> Instance {
+    link_with(name, change).unwrap().instantiate().unwrap()
+}
+
+fn instance(name: &str) -> Instance {
+    instance_with(name, |_| {})
+}
+
+fn message() -> Message {
+    let mut message = Message::new("orders.raw");
+    message.key = Some("key".into());
+    message.value = Some(r#"{"id": 7}"#.into());
+    message.headers = [Header::new("trace", Some("abc")), Header::new("trace", None::<&str>)].into_iter().collect();
+    message.timestamp = Timestamp::Created(1_700_000_000_123);
+    message
+}
+
+/// Runs a plugin that fails, and checks what holds for every failure: the message is as it came, the instance is spent,
+/// and the plugin goes on with a new one.
+fn fault_of(mut instance: Instance) -> Fault {
+    let mut message = message();
+    let Outcome::Fault(fault) = instance.process(&mut message) else { panic!("the plugin did not fail") };
+    assert_eq!(message, self::message(), "a fault leaves the message as it came");
+    assert!(instance.is_spent());
+    assert!(matches!(instance.process(&mut message), Outcome::Fault(_)), "a spent instance runs nothing");
+    assert!(!instance.plugin().instantiate().unwrap().is_spent());
+    fault
+}
+
+#[test]
+fn a_validator_reads_a_message_and_leaves_it_as_it_is() {
+    let mut instance = instance("touch");
+    for value in [Some("text"), Some(""), None] {
+        let mut message = message();
+        message.value = value.map(Into::into);
+        let before = message.clone();
+        assert_eq!(instance.process(&mut message), Outcome::Pass);
+        assert_eq!(message, before);
+    }
+    let usage = instance.usage();
+    assert!(usage.fuel > 0 && usage.memory_bytes > 0 && usage.host_calls.is_empty(), "{usage:?}");
+}
+
+#[test]
+fn what_was_linked_can_be_asked() {
+    let plugin = link_with("touch", |_| {}).unwrap();
+    assert_eq!((plugin.kind(), plugin.world()), (Kind::Validator, "portcullis:plugin/validator@0.1.0"));
+    assert!(plugin.digest().starts_with("sha256:"));
+    let pinned = link_with("touch", |spec| spec.digest = Some(plugin.digest().to_owned())).unwrap();
+    assert_eq!(pinned.digest(), plugin.digest());
+}
+
+#[test]
+fn edits_are_in_the_message_when_the_verdict_is_pass() {
+    let mut instance = instance("touch-edit");
+    let mut edited = message();
+    assert_eq!(instance.process(&mut edited), Outcome::Pass);
+    assert_ne!(edited, message());
+}
+
+#[test]
+fn a_value_of_a_mebibyte_and_a_thousand_headers_pass() {
+    let mut instance = instance("touch");
+    let mut message = message();
+    message.value = Some(vec![7; 1 << 20].into());
+    message.headers = (0..1000).map(|_| Header::new("name", Some("value"))).collect();
+    assert_eq!(instance.process(&mut message), Outcome::Pass);
+    assert_eq!((message.value.map(|value| value.len()), message.headers.len()), (Some(1 << 20), 1000));
+}
+
+#[test]
+fn a_trap_is_a_fault_of_its_message_alone() {
+    assert_eq!(fault_of(instance("traps")).kind, FaultKind::Trap);
+}
+
+#[test]
+fn a_plugin_that_spins_ends_at_its_deadline() {
+    let started = Instant::now();
+    let fault = fault_of(instance_with("spins-forever", |spec| {
+        (spec.limits.fuel, spec.limits.deadline_ms) = (u64::MAX / 100, 30);
+    }));
+    assert_eq!((fault.kind, fault.detail.as_str()), (FaultKind::Deadline, "limit=30ms"));
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_plugin_that_spins_ends_when_its_fuel_is_used_up() {
+    let fault = fault_of(instance_with("spins-forever", |spec| {
+        (spec.limits.fuel, spec.limits.deadline_ms) = (1_000_000, 60_000);
+    }));
+    assert_eq!((fault.kind, fault.detail.as_str()), (FaultKind::Fuel, "limit=1000000"));
+}
+
+#[test]
+fn a_plugin_that_allocates_without_end_meets_its_memory_limit() {
+    let fault = fault_of(instance_with("allocates-without-end", |spec| spec.limits.memory_bytes = 8 << 20));
+    assert_eq!(fault.kind, FaultKind::Memory);
+    assert!(fault.detail.starts_with("limit=8388608 "), "{fault}");
+}
+
+#[test]
+fn a_plugin_that_recurses_without_end_meets_its_stack_limit() {
+    assert_eq!(fault_of(instance("recurses-without-end")).kind, FaultKind::Stack);
+}
+
+#[test]
+fn an_output_past_its_limit_is_a_fault_before_it_is_copied() {
+    let fault = fault_of(instance("returns-too-much"));
+    assert_eq!(fault.kind, FaultKind::Output, "{fault}");
+}
+
+#[test]
+fn a_plugin_that_calls_the_host_without_end_meets_its_limit() {
+    let fault = fault_of(instance_with("calls-host-without-end", |spec| {
+        (spec.limits.fuel, spec.limits.deadline_ms, spec.limits.host_calls) = (u64::MAX / 100, 60_000, 1000);
+    }));
+    assert_eq!((fault.kind, fault.detail.as_str()), (FaultKind::HostCalls, "limit=1000"));
+}
+
+#[test]
+fn log_lines_past_their_limit_are_cut_and_counted_and_the_message_passes() {
+    let mut instance = instance_with("logs-without-end", |spec| {
+        (spec.grants.log, spec.limits.log_bytes) = (Some(Level::Debug), 1000);
+    });
+    assert_eq!(instance.process(&mut message()), Outcome::Pass);
+    let usage = instance.usage();
+    assert!(usage.log_cut_bytes > 0, "{usage:?}");
+    assert_eq!(usage.host_calls[0].0, "portcullis:plugin/log.write");
+    assert_eq!(instance.usage().log_cut_bytes, 0, "counted once");
+}
+
+#[test]
+fn a_configuration_that_the_plugin_refuses_is_shown_in_its_own_words() {
+    let Err(LinkError::Configure { detail }) = link_with("fails-in-configure", |_| {}) else { panic!("it was linked") };
+    assert!(!detail.is_empty());
+}
+
+#[test]
+fn an_import_that_is_not_granted_is_named_with_the_line_to_add() {
+    let error = link_with("asks-the-clock", |_| {}).unwrap_err();
+    assert!(matches!(error, LinkError::ImportNotGranted { capability: "clock", .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("wasi:clocks/") && text.contains("grants: { clock: coarse }"), "{text}");
+}
+
+#[test]
+fn a_granted_clock_is_linked_and_its_use_is_counted() {
+    let plugin = link_with("asks-the-clock", |spec| spec.grants.clock = Some(Clock::Coarse)).unwrap();
+    assert!(plugin.imports().iter().any(|import| import.starts_with("wasi:clocks/")), "{:?}", plugin.imports());
+    let mut instance = plugin.instantiate().unwrap();
+    instance.usage();
+    assert_eq!(instance.process(&mut message()), Outcome::Pass);
+    let usage = instance.usage();
+    assert!(usage.host_calls.iter().any(|(name, count)| name.starts_with("wasi:clocks/") && *count > 0), "{usage:?}");
+}
+
+#[test]
+fn sockets_are_not_available() {
+    let error = link_with("imports-sockets", |spec| spec.grants = all_grants()).unwrap_err();
+    assert!(
+        matches!(&error, LinkError::ImportNotAvailable { import, .. } if import.starts_with("wasi:sockets/")),
+        "{error}"
+    );
+}
+
+fn all_grants() -> Grants {
+    Grants { log: Some(Level::Debug), clock: Some(Clock::Precise), random: true }
+}
+
+#[test]
+fn a_component_of_another_world_or_another_version_is_refused() {
+    let error = link_with("other-world", |_| {}).unwrap_err();
+    assert!(matches!(error, LinkError::World { .. }), "{error}");
+    let error = link_with("other-version", |_| {}).unwrap_err();
+    assert!(matches!(error, LinkError::ContractVersion { .. }), "{error}");
+}
+
+#[test]
+fn a_file_that_is_missing_or_no_component_or_not_the_pinned_one_is_refused() {
+    let missing = sandbox().link(spec("no/such/file.wasm".into())).unwrap_err();
+    assert!(matches!(missing, LinkError::NotFound { .. }), "{missing}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("plugin.wasm");
+    for (bytes, found) in [(&b"(component)"[..], FoundFile::Text), (b"\0asm\x01\0\0\0", FoundFile::CoreModule)] {
+        std::fs::write(&file, bytes).unwrap();
+        let error = sandbox().link(spec(file.clone())).unwrap_err();
+        assert!(matches!(error, LinkError::NotAComponent { found: what } if what == found), "{error}");
+    }
+    let other = format!("sha256:{}", "0".repeat(64));
+    let error = link_with("touch", |spec| spec.digest = Some(other)).unwrap_err();
+    assert!(matches!(error, LinkError::Digest { .. }), "{error}");
+}
+
+#[test]
+fn a_component_is_taken_from_the_cache_of_another_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Some(folder.path().join("cache"));
+    for _ in 0..2 {
+        let sandbox = Sandbox::new(SandboxOptions { cache: cache.clone() }).unwrap();
+        let plugin = sandbox.link(spec(guest("touch"))).unwrap();
+        assert_eq!(plugin.instantiate().unwrap().process(&mut message()), Outcome::Pass);
+    }
+    let entries = std::fs::read_dir(folder.path().join("cache")).unwrap().count();
+    assert_eq!(entries, 2, "the key and one entry");
+}

@@ -1,0 +1,98 @@
+//! The admin endpoint: `/metrics`, `/live`, `/ready`. It shows counts and states, never content.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+use super::names;
+use super::readiness::Readiness;
+
+/// How often the exporter folds what was recorded since into its totals.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+struct Shared {
+    metrics: PrometheusHandle,
+    readiness: Readiness,
+}
+
+/// The running endpoint; stops when dropped.
+pub struct Admin {
+    /// Where it listens; the port is real also where 0 was asked for.
+    pub address: SocketAddr,
+    stop: Arc<Notify>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+/// Installs the metrics recorder of the process and serves it on a thread of its own, so that a busy pipeline cannot
+/// starve the answer.
+///
+/// # Errors
+/// When the address cannot be bound or a recorder is installed already.
+pub fn serve(listen: SocketAddr, readiness: Readiness) -> anyhow::Result<Admin> {
+    let metrics = PrometheusBuilder::new().install_recorder().context("cannot install the metrics recorder")?;
+    names::describe();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let listener = runtime
+        .block_on(TcpListener::bind(listen))
+        .with_context(|| format!("cannot listen on {listen} (admin.listen)"))?;
+    let address = listener.local_addr()?;
+    let stop = Arc::new(Notify::new());
+    let stopped = stop.clone();
+    let shared = Arc::new(Shared { metrics: metrics.clone(), readiness });
+    let router = Router::new()
+        .route("/metrics", get(scrape))
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(ready))
+        .with_state(shared);
+    let thread = std::thread::Builder::new().name("admin".into()).spawn(move || {
+        runtime.block_on(async move {
+            let upkeep = async {
+                loop {
+                    tokio::time::sleep(UPKEEP).await;
+                    metrics.run_upkeep();
+                }
+            };
+            tokio::select! {
+                result = axum::serve(listener, router) => {
+                    if let Err(error) = result { tracing::error!(%error, "the admin endpoint has ended"); }
+                }
+                () = upkeep => {}
+                () = stopped.notified() => {}
+            }
+        });
+    })?;
+    Ok(Admin { address, stop, thread: Some(thread) })
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.stop.notify_one();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the admin thread has panicked");
+        }
+    }
+}
+
+async fn scrape(State(shared): State<Arc<Shared>>) -> String {
+    shared.metrics.render()
+}
+
+async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    let not_ready = shared.readiness.not_ready();
+    if not_ready.is_empty() {
+        return (StatusCode::OK, "ready\n".to_owned());
+    }
+    let lines = not_ready.iter().map(|(part, reason)| format!("not ready: {part}: {reason}\n")).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, lines)
+}

@@ -1,0 +1,6 @@
+//! What the benches share: contestants, CPU time of a process, statistics and the table.
+
+pub mod bare;
+pub mod load;
+pub mod process;
+pub mod table;

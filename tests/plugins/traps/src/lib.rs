@@ -1,0 +1,11 @@
+//! Traps. A value that begins with `ok` passes.
+
+use portcullis_plugin::{Message, Verdict, validator};
+
+#[validator]
+fn traps(message: &Message) -> Verdict {
+    if message.value().is_some_and(|value| value.starts_with(b"ok")) {
+        return Verdict::pass();
+    }
+    std::process::abort()
+}

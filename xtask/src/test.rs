@@ -1,0 +1,134 @@
+//! `cargo xtask test`: what has to be green before a merge, cheapest first, on a broker that ends with the run.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use crate::steps::{self, Steps};
+use crate::{Part, guests, kafka, prerequisites, python};
+
+pub(crate) fn run(root: &Path, parts: &[Part], filter: &[String]) -> anyhow::Result<ExitCode> {
+    let mut run = Run { root, parts, filter, steps: Steps::new("tests"), environment: Vec::new() };
+    run.prepare()?;
+    run.check()?;
+    run.test()?;
+    run.steps.finish();
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Run<'a> {
+    root: &'a Path,
+    /// Empty: all.
+    parts: &'a [Part],
+    filter: &'a [String],
+    steps: Steps,
+    /// What the tests find their guests, brokers and clients by.
+    environment: Vec<(&'static str, OsString)>,
+}
+
+impl Run<'_> {
+    fn wants(&self, part: Part) -> bool {
+        self.parts.is_empty() || self.parts.contains(&part)
+    }
+
+    /// Everything that may be missing is found out before the first long step.
+    fn prepare(&mut self) -> anyhow::Result<()> {
+        let root = self.root;
+        self.steps.step("what the build needs", || {
+            prerequisites::build()?;
+            prerequisites::rust_components()
+        })?;
+        if self.wants(Part::Brokers) {
+            let libs = self.steps.step("Apache Kafka", || {
+                prerequisites::kafka()?;
+                kafka::libs(root)
+            })?;
+            let python = self.steps.step("the independent Python clients", || python::interpreter(root))?;
+            self.environment.push(("PORTCULLIS_TEST_KAFKA_LIBS", libs.into()));
+            self.environment.push(("PORTCULLIS_TEST_PYTHON", python.into()));
+        }
+        Ok(())
+    }
+
+    fn check(&mut self) -> anyhow::Result<()> {
+        let (root, plugins) = (self.root, self.root.join("plugins"));
+        let (unit, guests) = (self.wants(Part::Unit), self.wants(Part::Guests));
+        if unit || guests {
+            self.steps.step("format", || {
+                steps::run(&mut cargo(root, &["fmt", "--all", "--check"]))?;
+                steps::run(&mut cargo(&plugins, &["fmt", "--all", "--check"]))
+            })?;
+        }
+        const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+        if unit {
+            self.steps.step("lints of the bridge", || steps::run(&mut cargo(root, CLIPPY)))?;
+        }
+        if guests {
+            self.steps.step("lints of the plugins", || steps::run(&mut cargo(&plugins, CLIPPY)))?;
+        }
+        Ok(())
+    }
+
+    fn test(&mut self) -> anyhow::Result<()> {
+        let (root, plugins) = (self.root, self.root.join("plugins"));
+        // Also for the unit tests: those of the plugin host run real components.
+        self.steps.step("guests, as WebAssembly components", || guests::build(root))?;
+        self.environment.push(("PORTCULLIS_TEST_GUESTS", root.join("target/guests").into()));
+        if self.wants(Part::Guests) {
+            self.steps.step("native tests of the plugins", || {
+                steps::run(&mut cargo(&plugins, &["test", "--workspace", "--locked", "--no-fail-fast"]))
+            })?;
+        }
+        if self.wants(Part::Unit) || self.wants(Part::Cases) || self.wants(Part::Brokers) {
+            let mut build = self.cargo_test(&["--no-run"]);
+            self.steps.step("build of the tests", || steps::run(&mut build))?;
+        }
+        // Held to the end of the run; it ends with this process whatever happens.
+        let _broker = if self.wants(Part::Brokers) { Some(self.start_broker()?) } else { None };
+        if self.parts.is_empty() {
+            return self.cargo_step("unit, documentation and integration tests", &[], &[]);
+        }
+        if self.wants(Part::Unit) {
+            self.cargo_step("unit tests", &["--lib", "--bins"], &[])?;
+            self.cargo_step("documentation tests", &["--doc"], &[])?;
+        }
+        if self.wants(Part::Cases) {
+            self.cargo_step("cases", &["--test", "main"], &["cases::"])?;
+        }
+        if self.wants(Part::Brokers) {
+            // Every integration test but the cases; those of the connectors need the broker as well.
+            self.cargo_step("tests on brokers", &["--test", "*"], &["--skip", "cases::"])?;
+        }
+        Ok(())
+    }
+
+    fn start_broker(&mut self) -> anyhow::Result<crate::support::broker::Broker> {
+        let libs = self.environment.iter().find(|(name, _)| *name == "PORTCULLIS_TEST_KAFKA_LIBS");
+        let libs = libs.map(|(_, libs)| libs.clone()).unwrap_or_default();
+        let broker = self.steps.step("a broker for the run", || kafka::start(Path::new(&libs)))?;
+        self.environment.push(("PORTCULLIS_TEST_BROKERS", broker.address().into()));
+        Ok(broker)
+    }
+
+    fn cargo_step(&mut self, name: &str, selection: &[&str], harness: &[&str]) -> anyhow::Result<()> {
+        let mut command = self.cargo_test(selection);
+        if !harness.is_empty() || !self.filter.is_empty() {
+            command.arg("--").args(harness).args(self.filter);
+        }
+        self.steps.step(name, || steps::run(&mut command))
+    }
+
+    /// Always the whole workspace: another selection has other features and would compile the dependencies once more.
+    fn cargo_test(&self, selection: &[&str]) -> Command {
+        let mut command = Command::new("cargo");
+        command.args(["test", "--workspace", "--locked", "--no-fail-fast"]).args(selection).current_dir(self.root);
+        command.envs(self.environment.iter().map(|(name, value)| (*name, value)));
+        command
+    }
+}
+
+fn cargo(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(arguments).current_dir(folder);
+    command
+}
