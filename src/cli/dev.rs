@@ -141,6 +141,8 @@ impl Session {
         found.audit_until_stop(Instant::now() + Duration::from_secs(10))?;
         let judgement = judge::judge(&sent, &found);
         screen.summary(&judgement, &found, address);
+        found.close()?;
+        // The last client is gone before its broker is.
         drop(broker);
         Ok(judgement.is_good())
     }

@@ -124,13 +124,12 @@ pub fn start(
     let name = identity.clone();
     let thread = std::thread::Builder::new().name(format!("in:{}", name.name)).spawn(move || {
         let part = format!("pipeline/{}", identity.name);
-        readiness.report(&part, Some("starting".to_owned()));
+        readiness.expect(&part, "starting");
         let ended = run(blueprint, identity, stop, &readiness, Audit { recorder, full: audit_full });
-        let state = match &ended {
-            Ok(_) => "ended".to_owned(),
-            Err(error) => format!("failed: {error}"),
-        };
-        readiness.report(&part, Some(state));
+        match &ended {
+            Ok(_) => readiness.expect(&part, "ended"),
+            Err(error) => readiness.report(&part, Some(format!("failed: {error}"))),
+        }
         ended
     })?;
     Ok(Running { identity: name, thread })

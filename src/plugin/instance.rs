@@ -86,8 +86,8 @@ impl Instance {
         });
         let instance = started.map_err(|fault| refused(&fault))?;
         let typed = |error| StartError::Export(error);
-        let configure: Configure = instance.get_typed_func(&mut store, &exports.configure).map_err(typed)?;
-        let process: Process = instance.get_typed_func(&mut store, &exports.process).map_err(typed)?;
+        let configure: Configure = instance.get_typed_func(&mut store, exports.configure).map_err(typed)?;
+        let process: Process = instance.get_typed_func(&mut store, exports.process).map_err(typed)?;
         let json = plugin.spec().config_json.as_str();
         let answer = guarded(&mut store, &budget, |store| match &runtime {
             None => configure.call(&mut *store, (json,)),

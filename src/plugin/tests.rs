@@ -94,11 +94,79 @@ fn what_was_linked_can_be_asked() {
 }
 
 #[test]
-fn edits_are_in_the_message_when_the_verdict_is_pass() {
-    let mut instance = instance("touch-edit");
+fn every_kind_of_edit_is_in_the_message_when_the_verdict_is_pass() {
+    let mut instance = instance("edits-all");
     let mut edited = message();
+    edited.headers.append(Header::new("remove-me", Some("1")));
     assert_eq!(instance.process(&mut edited), Outcome::Pass);
-    assert_ne!(edited, message());
+    assert_eq!(edited.value.as_deref(), Some(&br#"edited:{"id": 7}"#[..]));
+    assert_eq!(edited.key.as_deref(), Some(&b"edited-key"[..]));
+    let expected = [
+        ("trace", Some("abc")),
+        ("trace", None),
+        ("set-me", Some("new")),
+        ("null", None),
+        ("double", Some("1")),
+        ("double", Some("")),
+        ("removed", Some("1")),
+        ("read-back", Some("new")),
+    ];
+    let expected: Vec<Header> = expected.into_iter().map(|(name, value)| Header::new(name, value)).collect();
+    assert_eq!(edited.headers.as_slice(), expected);
+    assert_eq!((edited.timestamp, edited.channel), (message().timestamp, message().channel));
+}
+
+#[test]
+fn edits_are_forgotten_when_the_verdict_is_not_pass() {
+    let mut instance = instance("edits-all");
+    for value in ["reject", "pass", "reject"] {
+        let mut message = message();
+        message.value = Some(value.into());
+        let before = message.clone();
+        let outcome = instance.process(&mut message);
+        assert_eq!(matches!(outcome, Outcome::Reject(_)), value == "reject", "{outcome:?}");
+        assert_eq!(message == before, value == "reject", "{message:?}");
+    }
+}
+
+#[test]
+fn an_edit_is_not_seen_by_another_holder_of_the_message() {
+    let mut instance = instance("touch-edit");
+    let (mut edited, other) = (message(), message());
+    let mut shared = edited.clone();
+    assert_eq!(instance.process(&mut edited), Outcome::Pass);
+    assert_eq!(edited.headers.len(), other.headers.len() + 1);
+    assert_eq!(shared, other);
+    assert_eq!(instance.process(&mut shared), Outcome::Pass);
+    assert_eq!(shared, edited);
+}
+
+#[test]
+fn each_verdict_has_its_outcome_and_a_reason_of_its_own_call() {
+    let mut drops = instance("drops");
+    let mut message = message();
+    message.value = Some("drop".into());
+    let Outcome::Drop(reason) = drops.process(&mut message) else { panic!("it was not dropped") };
+    assert_eq!(reason.code, "asked");
+    let mut retries = instance("retries-twice");
+    for attempt in 1..=2 {
+        let outcome = retries.process(&mut message);
+        assert!(
+            matches!(&outcome, Outcome::Retry(reason) if reason.detail == format!("attempt {attempt}")),
+            "{outcome:?}"
+        );
+    }
+    assert_eq!(retries.process(&mut message), Outcome::Pass);
+}
+
+#[test]
+fn a_reason_is_escaped_and_cut_at_a_character() {
+    let mut instance = instance("echo-reason");
+    let mut message = message();
+    message.value = Some(format!("code\n{} {}\u{1b}[31m", "ö".repeat(100), "ä".repeat(1000)).into());
+    let Outcome::Reject(reason) = instance.process(&mut message) else { panic!("it was not rejected") };
+    assert_eq!(reason.code, format!("code\\n{}", "ö".repeat(29)));
+    assert_eq!(reason.detail, "ä".repeat(512));
 }
 
 #[test]
@@ -149,7 +217,17 @@ fn a_plugin_that_recurses_without_end_meets_its_stack_limit() {
 #[test]
 fn an_output_past_its_limit_is_a_fault_before_it_is_copied() {
     let fault = fault_of(instance("returns-too-much"));
+    assert_eq!(
+        (fault.kind, fault.detail.starts_with("limit=1048576 wanted=2097")),
+        (FaultKind::Output, true),
+        "{fault}"
+    );
+    let fault = fault_of(instance_with("returns-too-much", |spec| spec.config_json = r#"{"bytes": 30000000}"#.into()));
     assert_eq!(fault.kind, FaultKind::Output, "{fault}");
+    let mut allowed = instance_with("returns-too-much", |spec| {
+        (spec.config_json, spec.limits.output_bytes) = (r#"{"bytes": 30000000}"#.into(), 32 << 20);
+    });
+    assert_eq!(allowed.process(&mut message()), Outcome::Pass, "a limit that the operator raised is the limit");
 }
 
 #[test]
@@ -180,7 +258,7 @@ fn a_configuration_that_the_plugin_refuses_is_shown_in_its_own_words() {
 
 #[test]
 fn an_import_that_is_not_granted_is_named_with_the_line_to_add() {
-    let error = link_with("asks-the-clock", |_| {}).unwrap_err();
+    let error = link_with("asks-the-clock", |spec| spec.grants.log = Some(Level::Info)).unwrap_err();
     assert!(matches!(error, LinkError::ImportNotGranted { capability: "clock", .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains("wasi:clocks/") && text.contains("grants: { clock: coarse }"), "{text}");
@@ -188,7 +266,10 @@ fn an_import_that_is_not_granted_is_named_with_the_line_to_add() {
 
 #[test]
 fn a_granted_clock_is_linked_and_its_use_is_counted() {
-    let plugin = link_with("asks-the-clock", |spec| spec.grants.clock = Some(Clock::Coarse)).unwrap();
+    let plugin = link_with("asks-the-clock", |spec| {
+        (spec.grants.log, spec.grants.clock) = (Some(Level::Info), Some(Clock::Coarse));
+    })
+    .unwrap();
     assert!(plugin.imports().iter().any(|import| import.starts_with("wasi:clocks/")), "{:?}", plugin.imports());
     let mut instance = plugin.instantiate().unwrap();
     instance.usage();

@@ -27,6 +27,12 @@ impl Readiness {
         }
     }
 
+    /// The same for what is expected, such as a start or an end: on `/ready`, not in the log.
+    pub fn expect(&self, part: &str, state: &str) {
+        let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.insert(part.to_owned(), state.to_owned());
+    }
+
     /// Everything that is not ready: part and reason.
     pub fn not_ready(&self) -> Vec<(String, String)> {
         let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -39,6 +39,11 @@ impl Kafka {
         Self::at(broker.address(), Some(broker))
     }
 
+    /// A client of a node that the test itself starts and stops.
+    pub(crate) fn of(brokers: &str) -> Self {
+        Self::at(brokers.to_owned(), None)
+    }
+
     fn at(brokers: String, own: Option<Broker>) -> Self {
         let admin = ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
         let kafka = Self { brokers, own, admin };

@@ -118,11 +118,11 @@ impl Part {
     fn text<'a>(&'a self, message: &'a Message) -> Result<&'a str, Refusal> {
         match self {
             Self::Literal(text) => Ok(text),
-            Self::Key => required("{{key}}", message.key.as_ref()),
+            Self::Key => required(message.key.as_ref(), || "{{key}}".to_owned()),
             Self::Channel => Ok(&message.channel),
             Self::Header(name) => {
                 let value = message.headers.last(name.as_bytes()).and_then(|header| header.value.as_ref());
-                required(&format!("{{{{header.{name}}}}}"), value)
+                required(value, || format!("{{{{header.{name}}}}}"))
             }
         }
     }
@@ -230,12 +230,13 @@ fn is_legal(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-')
 }
 
-fn required<'a>(placeholder: &str, value: Option<&'a Bytes>) -> Result<&'a str, Refusal> {
-    let value = value.ok_or_else(|| refused(format!("`{placeholder}` is null")))?;
+fn required(value: Option<&Bytes>, placeholder: impl Fn() -> String) -> Result<&str, Refusal> {
+    let refuse = |what: &str| refused(format!("`{}` is {what}", placeholder()));
+    let value = value.ok_or_else(|| refuse("null"))?;
     if value.is_empty() {
-        return Err(refused(format!("`{placeholder}` is empty")));
+        return Err(refuse("empty"));
     }
-    std::str::from_utf8(value).map_err(|_| refused(format!("`{placeholder}` is not UTF-8")))
+    std::str::from_utf8(value).map_err(|_| refuse("not UTF-8"))
 }
 
 fn refused(detail: String) -> Refusal {

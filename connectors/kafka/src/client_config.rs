@@ -112,9 +112,6 @@ pub(crate) fn connection(connection: &Connection) -> Result<ClientConfig, Connec
             .set("sasl.password", &sasl.password);
     }
     config.set_log_level(log_level());
-    if let Ok(d) = std::env::var("KDBG") {
-        config.set("debug", d).set_log_level(RDKafkaLogLevel::Debug);
-    }
     Ok(config)
 }
 

@@ -4,3 +4,4 @@ mod cluster;
 mod mock;
 mod scenarios;
 mod support;
+mod trial;

@@ -39,7 +39,7 @@ macro_rules! export_validator {
 
         #[cfg(target_arch = "wasm32")]
         const _: () = {
-            ::std::thread_local!(static SLOT: $crate::__private::Slot<$plugin> = const { $crate::__private::Slot::new() });
+            ::std::thread_local!(static SLOT: $crate::__private::Slot<$plugin> = const { $crate::__private::Slot::empty() });
 
             struct Component;
 
@@ -74,7 +74,7 @@ macro_rules! export_enricher {
 
         #[cfg(target_arch = "wasm32")]
         const _: () = {
-            ::std::thread_local!(static SLOT: $crate::__private::Slot<$plugin> = const { $crate::__private::Slot::new() });
+            ::std::thread_local!(static SLOT: $crate::__private::Slot<$plugin> = const { $crate::__private::Slot::empty() });
 
             struct Component;
 
@@ -114,7 +114,7 @@ mod guest {
     impl<T> Slot<T> {
         /// Before `configure`.
         #[must_use]
-        pub const fn new() -> Self {
+        pub const fn empty() -> Self {
             Self(RefCell::new(None))
         }
 

@@ -40,6 +40,12 @@ impl Readback {
         Ok(Self { source, topics, batch: Batch::default(), passed: Vec::new(), dead: Vec::new(), audit: Vec::new() })
     }
 
+    /// Leaves the broker.
+    pub(super) fn close(self) -> anyhow::Result<()> {
+        Box::new(self.source).close(Duration::from_secs(5))?;
+        Ok(())
+    }
+
     /// Takes what is there and tells of each message.
     pub(super) fn poll(&mut self, mut tell: impl FnMut(&Message, Place)) -> anyhow::Result<()> {
         self.batch.clear();

@@ -109,11 +109,13 @@ impl Queue {
         let nothing = |state: &mut State| state.waiting.ends.is_empty() && !state.closing;
         let mut state = self.work.wait_while(self.lock(), nothing).unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(lines, &mut state.waiting);
-        if lines.ends.is_empty() {
-            state.ended = true;
-            self.room.notify_all();
-        }
         !lines.ends.is_empty()
+    }
+
+    /// For the writer: it has let the medium go, so that another sink may open it.
+    pub(super) fn end(&self) {
+        self.lock().ended = true;
+        self.room.notify_all();
     }
 
     /// For the writer: what it took is confirmed. Called after the confirmations, so that a drained sink owes none.

@@ -54,6 +54,8 @@ impl Writer {
             }
             self.queue.confirmed(lines.ends.len() as u64);
         }
+        drop(self.medium);
+        self.queue.end();
     }
 
     /// Writes all lines, makes them safe and confirms them.

@@ -1,8 +1,10 @@
+use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use portcullis_connector_api::{
     Acknowledgement, AssignmentId, Batch, Budget, ErrorKind, Event, Fate, RefusalKind, SendError, Sink, Source, Token,
 };
+use proptest::prelude::*;
 
 use super::*;
 
@@ -247,4 +249,76 @@ fn a_channel_that_does_not_exist_and_a_bound_that_is_reached_are_errors() {
     let (sink, _confirmed) = sink(&broker, 1);
     assert!(sink.check(NOW).is_ok());
     assert!(matches!(sink.send(&message("k", "0123456789"), Token(0)), Err(SendError::Fatal(_))));
+}
+
+/// What two members of a group may do to each other.
+#[derive(Clone, Debug)]
+enum Step {
+    Poll(usize, usize),
+    Acknowledge(usize, usize),
+    Revoke(i32, bool),
+    Release(usize),
+    Crash(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..2_usize, 1..8_usize).prop_map(|(member, messages)| Step::Poll(member, messages)),
+        3 => (0..2_usize, 0..20_usize).prop_map(|(member, index)| Step::Acknowledge(member, index)),
+        1 => (0..2_i32, any::<bool>()).prop_map(|(partition, lost)| Step::Revoke(partition, lost)),
+        2 => (0..2_usize).prop_map(Step::Release),
+        1 => (0..2_usize).prop_map(Step::Crash),
+    ];
+    proptest::collection::vec(step, 0..60)
+}
+
+proptest! {
+    #[test]
+    fn whatever_members_do_no_position_passes_what_was_not_acknowledged_and_the_rest_comes_again(steps in steps()) {
+        let broker = with_messages(2, 20);
+        let join = || broker.source(MemorySourceSettings::new("in", "g"));
+        let mut members = [join(), join()];
+        let mut read: [Vec<(AssignmentId, i64)>; 2] = Default::default();
+        let mut revoked: [Vec<AssignmentId>; 2] = Default::default();
+        let mut acknowledged = 0;
+        for step in steps {
+            match step {
+                Step::Poll(member, messages) => {
+                    let mut batch = Batch::default();
+                    members[member].poll(Budget { messages, ..ALL }, NOW, &mut batch).unwrap();
+                    read[member].extend(batch.records.iter().map(|record| (record.assignment, record.offset)));
+                    revoked[member].extend(revoking(&batch).iter().map(|(id, _)| *id));
+                }
+                Step::Acknowledge(member, index) => {
+                    if let Some((assignment, offset)) = read[member].get(index).copied() {
+                        acknowledge(&mut members[member], assignment, offset + 1);
+                        acknowledged = acknowledged.max(offset + 1);
+                    }
+                }
+                Step::Revoke(partition, lost) => {
+                    broker.revoke("g", "in", partition, lost);
+                }
+                Step::Release(member) => {
+                    members[member].release(&std::mem::take(&mut revoked[member])).unwrap();
+                }
+                Step::Crash(member) => {
+                    members[member] = join();
+                    read[member].clear();
+                    revoked[member].clear();
+                }
+            }
+        }
+        drop(members);
+        let rest = poll(&mut join(), NOW);
+        let rest: BTreeSet<String> = values(&rest).into_iter().collect();
+        let mut expected = BTreeSet::new();
+        for partition in 0..2 {
+            let committed = broker.committed("g", "in", partition);
+            prop_assert!(committed <= acknowledged);
+            let stored = broker.lock().partition("in", partition).unwrap().1.to_vec();
+            let left = stored[committed as usize..].iter();
+            expected.extend(left.map(|message| String::from_utf8(message.value.clone().unwrap().to_vec()).unwrap()));
+        }
+        prop_assert_eq!(rest, expected);
+    }
 }

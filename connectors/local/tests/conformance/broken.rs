@@ -7,8 +7,8 @@ use portcullis_connector_api::conformance::{
     Exemption, Rule, SinkFactory, SinkPlace, SourceFactory, SourcePlace, sink, source,
 };
 use portcullis_connector_api::{
-    AckMode, Acknowledgement, AssignmentId, Batch, Budget, Bytes, Confirm, ConnectorError, Event, Fate, Header,
-    Message, Receipt, SendError, Sink, Source, Template, Token,
+    AckMode, Acknowledgement, AssignmentId, Batch, Budget, Confirm, ConnectorError, Event, Fate, Header, Message,
+    Receipt, SendError, Sink, Source, Template, Token,
 };
 use portcullis_connector_local::{MemoryBroker, MemorySinkSettings, MemorySourceSettings};
 
@@ -164,7 +164,7 @@ impl Sink for BrokenSink {
         let mut message = message.clone();
         match self.breaks {
             Rule::BytesKept => message.headers.set(Header::new("trace", Some("t"))),
-            Rule::NullIsNotEmpty => message.value = Some(message.value.unwrap_or(Bytes::new())),
+            Rule::NullIsNotEmpty => message.value = Some(message.value.unwrap_or_default()),
             Rule::ConfirmedIsReadable => {
                 self.confirm.confirm(token, Fate::Stored(Receipt::default()));
                 return Ok(());
