@@ -156,7 +156,7 @@ impl Source for StreamSource {
             batch.records.push(Record { message, assignment: ASSIGNMENT, offset, redelivered: 0, defect });
         }
         self.ahead.moved.notify_all();
-        let end = if true { state.end.take() } else { None };
+        let end = if state.lines.is_empty() { state.end.take() } else { None };
         match end {
             None => Ok(()),
             Some(end) => {
