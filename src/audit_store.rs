@@ -7,9 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use portcullis_audit::{
-    AuditRecord, Context, FileStore, Options, Receipt, Recorder, Store, StoreError,
-};
+use portcullis_audit::{AuditRecord, Context, FileStore, Options, Receipt, Recorder, Store, StoreError};
 use portcullis_config::{AuditTarget, Diagnostic, Node};
 use portcullis_connector_api::{
     Bytes, Confirm, ConnectorError, Fate, Header, Headers, Message, SendError, Sink, Token,
@@ -36,7 +34,7 @@ pub enum Target {
     File(PathBuf),
     /// A topic.
     #[cfg(feature = "kafka")]
-    Topic(portcullis_connector_kafka::Connection, String),
+    Topic(Box<portcullis_connector_kafka::Connection>, String),
 }
 
 impl Target {
@@ -51,7 +49,7 @@ impl Target {
             #[cfg(feature = "kafka")]
             Some((at, AuditTarget::Topic(topic))) => {
                 let connection = crate::connectors::kafka_connection(at, &topic.connection, node)?;
-                Ok(Self::Topic(connection, topic.topic.value.clone()))
+                Ok(Self::Topic(Box::new(connection), topic.topic.value.clone()))
             }
             #[cfg(not(feature = "kafka"))]
             Some((at, AuditTarget::Topic(_))) => Err(crate::connectors::not_built(at, "kafka")),
@@ -70,13 +68,14 @@ impl Target {
     fn open(&self) -> anyhow::Result<Box<dyn Store>> {
         match self {
             Self::File(path) => {
-                let store = FileStore::open(path).with_context(|| format!("cannot open the audit file {}", path.display()))?;
+                let store =
+                    FileStore::open(path).with_context(|| format!("cannot open the audit file {}", path.display()))?;
                 Ok(Box::new(store))
             }
             #[cfg(feature = "kafka")]
             Self::Topic(connection, topic) => {
                 use portcullis_connector_kafka::{KafkaSink, SinkSettings, TopicRule};
-                let settings = SinkSettings::new(connection.clone(), TopicRule::Fixed(topic.clone()));
+                let settings = SinkSettings::new((**connection).clone(), TopicRule::Fixed(topic.clone()));
                 let confirmed = Arc::new(Confirmed::default());
                 let sink = KafkaSink::new(settings, confirmed.clone())?;
                 sink.check(CHECK_WAIT).with_context(|| format!("the audit's {}", self.name()))?;

@@ -17,7 +17,7 @@ use portcullis_connector_api::{AckMode, Confirm, ConnectorError, Sink, Source};
 pub enum SourcePlan {
     /// Topics of a Kafka cluster.
     #[cfg(feature = "kafka")]
-    Kafka(portcullis_connector_kafka::SourceSettings),
+    Kafka(Box<portcullis_connector_kafka::SourceSettings>),
     /// A file, standard input, made-up messages or memory.
     Local(local::LocalSource),
 }
@@ -28,7 +28,7 @@ pub enum SourcePlan {
 pub enum SinkPlan {
     /// Topics of a Kafka cluster.
     #[cfg(feature = "kafka")]
-    Kafka(portcullis_connector_kafka::SinkSettings),
+    Kafka(Box<portcullis_connector_kafka::SinkSettings>),
     /// A file, standard output or memory.
     Local(local::LocalSink),
 }
@@ -38,7 +38,11 @@ impl SourcePlan {
     ///
     /// # Errors
     /// What cannot work, at the place where it was typed.
-    pub(crate) fn resolve(source: &Located<TypedSource>, node: &Node, brokers: Option<&str>) -> Result<Self, Diagnostic> {
+    pub(crate) fn resolve(
+        source: &Located<TypedSource>,
+        node: &Node,
+        brokers: Option<&str>,
+    ) -> Result<Self, Diagnostic> {
         match &source.value {
             TypedSource::Kafka(typed) => kafka::source(&source.at, typed, node, brokers),
             _ => local::source(source).map(Self::Local),
@@ -61,7 +65,7 @@ impl SourcePlan {
     pub fn open(&self) -> Result<Box<dyn Source>, ConnectorError> {
         match self {
             #[cfg(feature = "kafka")]
-            Self::Kafka(settings) => Ok(Box::new(portcullis_connector_kafka::KafkaSource::new(settings.clone())?)),
+            Self::Kafka(settings) => Ok(Box::new(portcullis_connector_kafka::KafkaSource::new((**settings).clone())?)),
             Self::Local(local) => local.open(),
         }
     }
@@ -73,7 +77,10 @@ impl SinkPlan {
     /// # Errors
     /// What cannot work, at the place where it was typed.
     pub(crate) fn resolve(
-        sink: &Located<TypedSink>, node: &Node, brokers: Option<&str>, forbidden: &[String],
+        sink: &Located<TypedSink>,
+        node: &Node,
+        brokers: Option<&str>,
+        forbidden: &[String],
     ) -> Result<Self, Diagnostic> {
         match &sink.value {
             TypedSink::Kafka(typed) => kafka::sink(&sink.at, typed, node, brokers, forbidden),
@@ -88,7 +95,9 @@ impl SinkPlan {
     pub fn open(&self, confirm: Arc<dyn Confirm>) -> Result<Arc<dyn Sink>, ConnectorError> {
         match self {
             #[cfg(feature = "kafka")]
-            Self::Kafka(settings) => Ok(Arc::new(portcullis_connector_kafka::KafkaSink::new(settings.clone(), confirm)?)),
+            Self::Kafka(settings) => {
+                Ok(Arc::new(portcullis_connector_kafka::KafkaSink::new((**settings).clone(), confirm)?))
+            }
             Self::Local(local) => local.open(confirm),
         }
     }
@@ -118,7 +127,9 @@ fn not_built(at: &portcullis_config::Location, connector: &str) -> Diagnostic {
 /// As for a source.
 #[cfg(feature = "kafka")]
 pub(crate) fn kafka_connection(
-    at: &portcullis_config::Location, typed: &portcullis_config::KafkaConnection, node: &Node,
+    at: &portcullis_config::Location,
+    typed: &portcullis_config::KafkaConnection,
+    node: &Node,
 ) -> Result<portcullis_connector_kafka::Connection, Diagnostic> {
     kafka::connection(at, typed, node, None)
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::pipeline::Stage;
 use crate::plan::{PipelinePlan, RefusedPlugin};
-use crate::plugin::{Clock, Fault, LinkError, LinkedPlugin, Limits};
+use crate::plugin::{Clock, Fault, Limits, LinkError, LinkedPlugin};
 
 /// The plugin as an actor.
 pub(crate) fn actor(tenant: Option<&Arc<str>>, pipeline: &Arc<str>, plugin: &LinkedPlugin) -> Actor {

@@ -123,7 +123,10 @@ fn a_missing_audit_topic_is_named_and_nothing_starts() {
     topics("unaudited");
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("pipeline.yaml"), pass_through(kafka.brokers(), "unaudited", "")).unwrap();
-    let node = format!("audit: {{ topic: unaudited.audit, brokers: \"{}\" }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n", kafka.brokers());
+    let node = format!(
+        "audit: {{ topic: unaudited.audit, brokers: \"{}\" }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n",
+        kafka.brokers()
+    );
     fs::write(folder.path().join("portcullis.yaml"), node).unwrap();
     let ended = run(folder.path(), &["run", "pipeline.yaml"], LIMIT);
     assert_eq!(ended.code(), 2, "{ended:?}");
@@ -147,7 +150,8 @@ fn a_message_larger_than_the_sink_takes_is_dead_lettered_and_without_its_value_w
         settings.max_message_bytes = 4_000_000;
     });
     let folder = TempDir::new().unwrap();
-    let pipeline = pass_through(kafka.brokers(), "large", "").replace("topic: large.dlq", "topic: large.dlq, max_message_bytes: 2MiB");
+    let pipeline = pass_through(kafka.brokers(), "large", "")
+        .replace("topic: large.dlq", "topic: large.dlq, max_message_bytes: 2MiB");
     let bridge = start(folder.path(), &pipeline);
     let passed = python::read(kafka.brokers(), "large.out", 2, LIMIT);
     assert_eq!(passed.iter().map(|record| value(record).unwrap().len()).collect::<Vec<_>>(), [10, 20]);
@@ -200,11 +204,13 @@ fn a_value_of_a_mebibyte_and_a_thousand_headers_pass_unchanged() {
     send("wide.in", std::slice::from_ref(&message), |settings| settings.max_message_bytes = 4_000_000);
     let folder = TempDir::new().unwrap();
     let plugins = format!("plugins: [{{ name: touch, component: {} }}]\n", guest("touch").display());
-    let pipeline = pass_through(kafka.brokers(), "wide", &plugins).replace("topic: wide.out", "topic: wide.out, max_message_bytes: 4MiB");
+    let pipeline = pass_through(kafka.brokers(), "wide", &plugins)
+        .replace("topic: wide.out", "topic: wide.out, max_message_bytes: 4MiB");
     let bridge = start(folder.path(), &pipeline);
     let passed = python::read(kafka.brokers(), "wide.out", 1, LIMIT);
     assert_eq!(value(&passed[0]).as_deref(), message.value.as_deref());
-    let names: Vec<&str> = passed[0]["headers"].as_array().unwrap().iter().map(|header| header[0].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        passed[0]["headers"].as_array().unwrap().iter().map(|header| header[0].as_str().unwrap()).collect();
     let sent: Vec<&str> = message.headers.iter().map(|header| header.name_str().unwrap()).collect();
     assert_eq!(names, sent);
     bridge.signal("TERM");

@@ -156,5 +156,9 @@ fn text(folder: &Path, name: &str) -> Option<String> {
 
 fn lines(folder: &Path, name: &str) -> Option<Vec<Value>> {
     let text = text(folder, name)?;
-    Some(text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{name}: {error}: {line}"))).collect())
+    Some(
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{name}: {error}: {line}")))
+            .collect(),
+    )
 }

@@ -32,8 +32,13 @@ fn get(address: &str, path: &str) -> String {
 fn admin_address(line: &str) -> String {
     let plain: String = line.chars().filter(|c| !c.is_control()).collect();
     let rest = plain.split("admin").nth(1).unwrap();
-    rest.chars().skip_while(|c| !c.is_ascii_digit() || rest.contains("[0m=") && *c == '0').collect::<String>()
-        .split(|c: char| c != '.' && c != ':' && !c.is_ascii_digit()).find(|part| part.contains(':')).unwrap().to_owned()
+    rest.chars()
+        .skip_while(|c| !c.is_ascii_digit() || rest.contains("[0m=") && *c == '0')
+        .collect::<String>()
+        .split(|c: char| c != '.' && c != ':' && !c.is_ascii_digit())
+        .find(|part| part.contains(':'))
+        .unwrap()
+        .to_owned()
 }
 
 #[test]
@@ -60,7 +65,9 @@ fn check_shows_three_mistakes_at_three_positions_and_ends_with_2() {
 fn check_of_a_good_file_shows_digest_world_and_imports_and_ends_with_0() {
     let ended = run(root(), &["check", "pipelines/orders.yaml"], LIMIT);
     assert_eq!(ended.code(), 0, "{ended:?}");
-    for piece in ["pipeline orders", "at least once", "sha256:", "portcullis:plugin/validat", "portcullis:plugin/messages@0.1.0"] {
+    for piece in
+        ["pipeline orders", "at least once", "sha256:", "portcullis:plugin/validat", "portcullis:plugin/messages@0.1.0"]
+    {
         assert!(ended.stdout.contains(piece), "{piece} is missing in\n{}", ended.stdout);
     }
 }
@@ -69,12 +76,19 @@ fn check_of_a_good_file_shows_digest_world_and_imports_and_ends_with_0() {
 fn a_signal_drains_and_ends_with_0_and_the_admin_endpoint_answers_meanwhile() {
     let folder = TempDir::new().unwrap();
     fs::write(folder.path().join("endless.yaml"), ENDLESS).unwrap();
-    let mut bridge =
-        Process::start(portcullis(folder.path()).args(["run", "endless.yaml", "--admin", "127.0.0.1:0", "--audit-file", "audit.jsonl"]));
+    let mut bridge = Process::start(portcullis(folder.path()).args([
+        "run",
+        "endless.yaml",
+        "--admin",
+        "127.0.0.1:0",
+        "--audit-file",
+        "audit.jsonl",
+    ]));
     let started = bridge.wait_for_line("started", LIMIT);
     let address = admin_address(&started);
     let out = folder.path().join("out.jsonl");
-    bridge.wait_until("messages arrive", LIMIT, || fs::read_to_string(&out).is_ok_and(|text| text.lines().count() > 20));
+    bridge
+        .wait_until("messages arrive", LIMIT, || fs::read_to_string(&out).is_ok_and(|text| text.lines().count() > 20));
     assert!(get(&address, "/live").starts_with("HTTP/1.1 200"));
     let ready = get(&address, "/ready");
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");

@@ -36,7 +36,14 @@ dead_letter: {{ kafka: {{ topic: {name}.dlq }} }}
 /// Starts the bridge on a pipeline, with a node file that keeps its audit in the folder.
 pub(crate) fn start(folder: &Path, pipeline: &str) -> Process {
     fs::write(folder.join("pipeline.yaml"), pipeline).unwrap();
-    Process::start(portcullis(folder).args(["run", "pipeline.yaml", "--admin", "127.0.0.1:0", "--audit-file", "audit.jsonl"]))
+    Process::start(portcullis(folder).args([
+        "run",
+        "pipeline.yaml",
+        "--admin",
+        "127.0.0.1:0",
+        "--audit-file",
+        "audit.jsonl",
+    ]))
 }
 
 fn topics(name: &str, partitions: i32) {
@@ -77,7 +84,11 @@ fn a_bridge_that_is_killed_in_the_middle_of_200_000_messages_loses_none_and_keep
     let bridge = start(folder.path(), &pipeline);
     let options = ["--values", "json", "--added", "stamped-by=portcullis", "--allow-duplicates"];
     let found = python::verify(brokers, "killed.out", 8, 200_000, &options, LIMIT);
-    assert_eq!((&found["missing"], &found["disorder"], &found["changed"]), (&0.into(), &0.into(), &0.into()), "{found:#}");
+    assert_eq!(
+        (&found["missing"], &found["disorder"], &found["changed"]),
+        (&0.into(), &0.into(), &0.into()),
+        "{found:#}"
+    );
     println!("duplicates after two kills: {}", found["duplicates"]);
     bridge.signal("TERM");
     let ended = bridge.finish(Duration::from_secs(30));
@@ -100,7 +111,11 @@ fn a_second_bridge_that_joins_and_leaves_takes_and_gives_back_partitions_without
     assert_eq!(second.finish(Duration::from_secs(60)).code(), 0);
     let options = ["--values", "json", "--added", "stamped-by=portcullis", "--allow-duplicates"];
     let found = python::verify(brokers, "shared.out", 9, 60_000, &options, LIMIT);
-    assert_eq!((&found["missing"], &found["disorder"], &found["changed"]), (&0.into(), &0.into(), &0.into()), "{found:#}");
+    assert_eq!(
+        (&found["missing"], &found["disorder"], &found["changed"]),
+        (&0.into(), &0.into(), &0.into()),
+        "{found:#}"
+    );
     // Both ends were orderly: what was in work at the hand-over was finished and acknowledged first.
     assert_eq!(found["duplicates"], 0, "{found:#}");
     first.signal("TERM");

@@ -113,7 +113,7 @@ impl Session {
         let screen = show::Screen::new(arguments.format, &connection, broker.is_some());
         let names: Vec<String> = plan.pipelines.iter().map(|pipeline| pipeline.config.name.value.clone()).collect();
         screen.starting(&names, &topics);
-        let audit = Target::Topic(connection.clone(), AUDIT_TOPIC.to_owned());
+        let audit = Target::Topic(Box::new(connection.clone()), AUDIT_TOPIC.to_owned());
         let engine = Engine::start(plan, &audit)?;
         let readiness = engine.readiness.clone();
         let unfinished = move || format!("{:?}", readiness.not_ready());

@@ -51,10 +51,24 @@ impl Engine {
         let mut pipelines = Vec::new();
         for plan in plan.pipelines {
             for blueprint in blueprints(plan) {
-                pipelines.push(pipeline::start(blueprint, stop.clone(), readiness.clone(), recorder.clone(), audit.full.clone())?);
+                pipelines.push(pipeline::start(
+                    blueprint,
+                    stop.clone(),
+                    readiness.clone(),
+                    recorder.clone(),
+                    audit.full.clone(),
+                )?);
             }
         }
-        Ok(Self { address: admin.address, stop, readiness, pipelines, recorder, _audit_full: audit.full, _admin: admin })
+        Ok(Self {
+            address: admin.address,
+            stop,
+            readiness,
+            pipelines,
+            recorder,
+            _audit_full: audit.full,
+            _admin: admin,
+        })
     }
 
     /// Waits until every pipeline has ended, then ends the audit. Reports each failure as it is met.
@@ -64,7 +78,9 @@ impl Engine {
             let name = pipeline.identity.name.clone();
             match pipeline.join() {
                 Ok(0) => tracing::info!(pipeline = %name, "ended"),
-                Ok(unfinished) => tracing::warn!(pipeline = %name, unfinished, "ended with messages in work; they come again"),
+                Ok(unfinished) => {
+                    tracing::warn!(pipeline = %name, unfinished, "ended with messages in work; they come again")
+                }
                 Err(error) => {
                     tracing::error!(pipeline = %name, error = %describe(&error), "failed");
                     failed.push(name.to_string());
@@ -106,7 +122,8 @@ fn blueprints(plan: PipelinePlan) -> Vec<Blueprint> {
         tenant: plan.config.tenant.as_ref().map(|tenant| tenant.as_str().into()),
         dead_letter_name: plan.dead_letter.as_ref().map_or_else(String::new, |letters| letters.name()).into(),
     };
-    let queue = Bounds { messages: plan.config.queue.messages.value as usize, bytes: bytes(plan.config.queue.bytes.value) };
+    let queue =
+        Bounds { messages: plan.config.queue.messages.value as usize, bytes: bytes(plan.config.queue.bytes.value) };
     let window = portcullis_flow::Window {
         max_messages: plan.config.window.messages.value as usize,
         max_bytes: bytes(plan.config.window.bytes.value),

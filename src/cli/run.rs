@@ -68,9 +68,7 @@ fn until_the_end(engine: Engine, target: &Target) -> anyhow::Result<()> {
 }
 
 /// Reads and resolves what a subcommand was given, and sets up the log in between.
-pub(super) fn planned(
-    files: &[PathBuf], node: &NodeArguments, brokers: Option<String>,
-) -> Result<Plan, plan::Refusal> {
+pub(super) fn planned(files: &[PathBuf], node: &NodeArguments, brokers: Option<String>) -> Result<Plan, plan::Refusal> {
     let options = Options {
         environment: &ProcessEnvironment,
         node_file: node.node.as_deref(),
@@ -95,13 +93,14 @@ pub(super) fn planned(
 /// A component that was refused leaves evidence, also when nothing else runs.
 fn record_refused_plugins(refusal: &plan::Refusal) {
     let Some(node) = refusal.node.as_ref().filter(|_| !refusal.plugins.is_empty()) else { return };
-    let recorded = Target::of(node).map_err(|diagnostic| anyhow::anyhow!("{}", diagnostic.message)).and_then(|target| {
-        let audit = audit_store::start(&target, node.audit.deadline.value, Readiness::default())?;
-        for plugin in &refusal.plugins {
-            audit.recorder.record(evidence::rejected(plugin));
-        }
-        Ok(audit.recorder.shutdown(REFUSAL_WAIT)?)
-    });
+    let recorded =
+        Target::of(node).map_err(|diagnostic| anyhow::anyhow!("{}", diagnostic.message)).and_then(|target| {
+            let audit = audit_store::start(&target, node.audit.deadline.value, Readiness::default())?;
+            for plugin in &refusal.plugins {
+                audit.recorder.record(evidence::rejected(plugin));
+            }
+            Ok(audit.recorder.shutdown(REFUSAL_WAIT)?)
+        });
     if let Err(error) = recorded {
         tracing::error!(error = %format!("{error:#}"), "the refused plugins could not be recorded in the audit");
     }

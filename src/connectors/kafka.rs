@@ -2,17 +2,22 @@
 
 use std::borrow::Cow;
 
-use portcullis_config::{Code, Diagnostic, KafkaConnection, KafkaSink, KafkaSource, Located, Location, Node, Template as Typed};
+use portcullis_config::{
+    Code, Diagnostic, KafkaConnection, KafkaSink, KafkaSource, Located, Location, Node, Template as Typed,
+};
 use portcullis_connector_api::Template;
 use portcullis_connector_kafka as kafka;
 
 use super::{SinkPlan, SourcePlan};
 
 pub(super) fn source(
-    at: &Location, typed: &KafkaSource, node: &Node, brokers: Option<&str>,
+    at: &Location,
+    typed: &KafkaSource,
+    node: &Node,
+    brokers: Option<&str>,
 ) -> Result<SourcePlan, Diagnostic> {
     let connection = connection(at, &typed.connection, node, brokers)?;
-    Ok(SourcePlan::Kafka(kafka::SourceSettings {
+    Ok(SourcePlan::Kafka(Box::new(kafka::SourceSettings {
         connection,
         topics: typed.topics.iter().map(|topic| topic.value.clone()).collect(),
         group: typed.group.value.clone(),
@@ -31,11 +36,15 @@ pub(super) fn source(
             portcullis_config::Isolation::ReadUncommitted => kafka::Isolation::ReadUncommitted,
         },
         session_timeout: typed.session_timeout.as_ref().map(|timeout| timeout.value),
-    }))
+    })))
 }
 
 pub(super) fn sink(
-    at: &Location, typed: &KafkaSink, node: &Node, brokers: Option<&str>, forbidden: &[String],
+    at: &Location,
+    typed: &KafkaSink,
+    node: &Node,
+    brokers: Option<&str>,
+    forbidden: &[String],
 ) -> Result<SinkPlan, Diagnostic> {
     let connection = connection(at, &typed.connection, node, brokers)?;
     let mut settings = kafka::SinkSettings::new(connection, topic(&typed.topic, &typed.allow, forbidden)?);
@@ -47,8 +56,9 @@ pub(super) fn sink(
         portcullis_config::Compression::Zstd => kafka::Compression::Zstd,
     };
     if let Some(linger) = &typed.linger {
-        settings.linger_ms = u32::try_from(linger.as_millis())
-            .map_err(|_| linger.at.diagnostic(Code::ValueInvalid, "`linger` is too long").help("allowed: 0ms to 900s"))?;
+        settings.linger_ms = u32::try_from(linger.as_millis()).map_err(|_| {
+            linger.at.diagnostic(Code::ValueInvalid, "`linger` is too long").help("allowed: 0ms to 900s")
+        })?;
     }
     if let Some(bytes) = &typed.max_message_bytes {
         settings.max_message_bytes = u32::try_from(bytes.value).map_err(|_| {
@@ -65,11 +75,13 @@ pub(super) fn sink(
             })?;
         }
     }
-    Ok(SinkPlan::Kafka(settings))
+    Ok(SinkPlan::Kafka(Box::new(settings)))
 }
 
 fn topic(
-    typed: &Located<Typed>, allow: &[Located<String>], forbidden: &[String],
+    typed: &Located<Typed>,
+    allow: &[Located<String>],
+    forbidden: &[String],
 ) -> Result<kafka::TopicRule, Diagnostic> {
     let allow: Vec<String> = allow.iter().map(|pattern| pattern.value.clone()).collect();
     let template = Template::parse(&typed.value.to_string(), &allow)
@@ -85,7 +97,10 @@ fn topic(
 
 /// A connection with its profile put in, its secrets exposed to the client alone, and nothing in it that breaks a promise.
 pub(crate) fn connection(
-    at: &Location, typed: &KafkaConnection, node: &Node, brokers: Option<&str>,
+    at: &Location,
+    typed: &KafkaConnection,
+    node: &Node,
+    brokers: Option<&str>,
 ) -> Result<kafka::Connection, Diagnostic> {
     if let Some(brokers) = brokers {
         return Ok(kafka::Connection::plain(brokers));

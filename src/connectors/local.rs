@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use portcullis_config::{Code, Diagnostic, FileEnd, Format as TypedFormat, Generator as TypedGenerator, Located, Location};
+use portcullis_config::{
+    Code, Diagnostic, FileEnd, Format as TypedFormat, Generator as TypedGenerator, Located, Location,
+};
 use portcullis_config::{Sink as TypedSink, Source as TypedSource};
 use portcullis_connector_api::{AckMode, Confirm, ConnectorError, Sink, Source};
 use portcullis_connector_local::{
-    FileSource, FileSourceSettings, Format, GeneratedValue, Generator, GeneratorSettings, LineSink, LineSinkSettings, Pattern, Remember, StreamSource,
-    StreamSourceSettings,
+    FileSource, FileSourceSettings, Format, GeneratedValue, Generator, GeneratorSettings, LineSink, LineSinkSettings,
+    Pattern, Remember, StreamSource, StreamSourceSettings,
 };
 
 /// A source that needs no broker.
@@ -65,7 +67,10 @@ impl LocalSource {
     pub(super) fn open(&self) -> Result<Box<dyn Source>, ConnectorError> {
         Ok(match self {
             Self::File(settings) => Box::new(FileSource::open(settings.clone())?),
-            Self::Stdin(format) => Box::new(StreamSource::stdin(StreamSourceSettings { format: *format, ..StreamSourceSettings::default() })?),
+            Self::Stdin(format) => Box::new(StreamSource::stdin(StreamSourceSettings {
+                format: *format,
+                ..StreamSourceSettings::default()
+            })?),
             Self::Generator(settings) => Box::new(Generator::new(settings.clone())?),
         })
     }

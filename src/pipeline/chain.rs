@@ -8,9 +8,9 @@ use portcullis_audit::{Counts, Recorder};
 use portcullis_connector_api::Message;
 use portcullis_flow::{Backoff, FaultKind};
 
+use super::Identity;
 use super::breaker::Breaker;
 use super::work::Way;
-use super::Identity;
 use crate::capability::Operation;
 use crate::evidence;
 use crate::plugin::{Fault, Instance, LinkedPlugin, Outcome};

@@ -3,7 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use portcullis_connector_api::{ConnectorError, ErrorKind, Header, Message, Receipt, Refusal, SendError, Sink, Timestamp, Token};
+use portcullis_connector_api::{
+    ConnectorError, ErrorKind, Header, Message, Receipt, Refusal, SendError, Sink, Timestamp, Token,
+};
 use sha2::{Digest, Sha256};
 
 use super::work::{Failure, Origin};
@@ -49,7 +51,11 @@ impl DeadLetters {
     /// # Errors
     /// When the queue is broken, or refuses even a record without value.
     pub(super) fn send(
-        &mut self, token: Token, original: &Message, at: Coordinates, failure: Failure,
+        &mut self,
+        token: Token,
+        original: &Message,
+        at: Coordinates,
+        failure: Failure,
     ) -> Result<(), ConnectorError> {
         let record = self.record(original, &at, &failure);
         self.pending.insert(token, Pending { failure, at, truncated: false });
@@ -61,7 +67,10 @@ impl DeadLetters {
     /// # Errors
     /// When this was the record without value: there is nothing smaller to try, and a loop would never end.
     pub(super) fn refused(
-        &mut self, token: Token, original: &Message, refusal: &Refusal,
+        &mut self,
+        token: Token,
+        original: &Message,
+        refusal: &Refusal,
     ) -> Result<(), ConnectorError> {
         let pipeline = &self.pipeline;
         let Some(pending) = self.pending.get_mut(&token) else {
@@ -84,7 +93,8 @@ impl DeadLetters {
     /// # Errors
     /// As `send`.
     pub(super) fn send_waiting<'a>(
-        &mut self, original: impl Fn(Token) -> Option<&'a Message>,
+        &mut self,
+        original: impl Fn(Token) -> Option<&'a Message>,
     ) -> Result<(), ConnectorError> {
         for _ in 0..self.waiting.len() {
             let Some((token, record)) = self.waiting.pop_front() else { break };

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use portcullis_audit::{Actor, Recorder};
 use portcullis_connector_api::{
-    AckMode, Acknowledgement, AssignmentId, Batch, Budget, ErrorKind, Event, Receipt, Record, RefusalKind,
-    Sink, Source, Token,
+    AckMode, Acknowledgement, AssignmentId, Batch, Budget, ErrorKind, Event, Receipt, Record, RefusalKind, Sink,
+    Source, Token,
 };
-use portcullis_flow::{Completions, FaultKind, LaneQueues, Order, Window, OrderKey, lane_of, order_key};
+use portcullis_flow::{Completions, FaultKind, LaneQueues, Order, OrderKey, Window, lane_of, order_key};
 
 use super::assignments::{Assignments, receive};
 use super::dead_letter::{Coordinates, DeadLetters, Pending, coordinates};
@@ -200,11 +200,12 @@ impl Intake {
             }
         }
         for (lane, (staging, staged)) in self.staging.iter_mut().zip(&mut self.staged_bytes).enumerate() {
-            if !staging.is_empty() {
-                if let Err(error) = self.parts.queues.push_slice(lane, staging, std::mem::take(staged)) {
-                    tracing::error!(?error, lane, "a slice was not queued; its messages come again");
-                    staging.clear();
-                }
+            if staging.is_empty() {
+                continue;
+            }
+            if let Err(error) = self.parts.queues.push_slice(lane, staging, std::mem::take(staged)) {
+                tracing::error!(?error, lane, "a slice was not queued; its messages come again");
+                staging.clear();
             }
         }
         self.meters.received(messages, bytes);
@@ -277,8 +278,7 @@ impl Intake {
                 self.meters.dead_lettered();
             }
             Completion::DeadLetterRefused(token, refusal) => {
-                if let (Some(letters), Some(message)) =
-                    (&mut self.parts.dead_letters, self.assignments.message(token))
+                if let (Some(letters), Some(message)) = (&mut self.parts.dead_letters, self.assignments.message(token))
                 {
                     letters.refused(token, message, &refusal)?;
                 }
@@ -420,7 +420,9 @@ impl Intake {
 
     /// The end: nothing more is taken in; what is in work is finished within the deadline; positions are moved durably.
     fn finish(
-        mut self, mut ended: Result<(), PipelineError>, completions: &mut Vec<Completion>,
+        mut self,
+        mut ended: Result<(), PipelineError>,
+        completions: &mut Vec<Completion>,
     ) -> Result<Summary, PipelineError> {
         let deadline = Instant::now() + self.parts.drain;
         let mut batch = Batch::default();

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use portcullis_connector_api::{SendError, Sink};
 use portcullis_flow::{Completions, FaultKind, Holdback, LaneQueues, Taken};
 
+use super::Identity;
 use super::chain::{Chain, Tally};
 use super::work::{Completion, Failure, Origin, Way, Work};
-use super::Identity;
 use crate::plugin::{Outcome, Reason};
 
 /// At most this many messages go through the chain together; a slice is what is waiting, it is never waited for.

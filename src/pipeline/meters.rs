@@ -79,9 +79,7 @@ impl Meters {
         let pipeline = &self.pipeline;
         self.faults
             .entry((plugin.to_owned(), kind))
-            .or_insert_with(|| {
-                Metric::Faults.counter(&[("pipeline", pipeline), ("plugin", plugin), ("kind", kind)])
-            })
+            .or_insert_with(|| Metric::Faults.counter(&[("pipeline", pipeline), ("plugin", plugin), ("kind", kind)]))
             .increment(1);
     }
 

@@ -118,7 +118,11 @@ impl Running {
 /// # Errors
 /// When the operating system gives no thread. What goes wrong later comes from [`Running::join`].
 pub fn start(
-    blueprint: Blueprint, stop: Stop, readiness: Readiness, recorder: Recorder, audit_full: Arc<AtomicBool>,
+    blueprint: Blueprint,
+    stop: Stop,
+    readiness: Readiness,
+    recorder: Recorder,
+    audit_full: Arc<AtomicBool>,
 ) -> Result<Running, PipelineError> {
     let identity = Arc::new(blueprint.identity.clone());
     let name = identity.clone();
@@ -141,7 +145,11 @@ struct Audit {
 }
 
 fn run(
-    blueprint: Blueprint, identity: Arc<Identity>, stop: Stop, readiness: &Readiness, audit: Audit,
+    blueprint: Blueprint,
+    identity: Arc<Identity>,
+    stop: Stop,
+    readiness: &Readiness,
+    audit: Audit,
 ) -> Result<usize, PipelineError> {
     let part = format!("pipeline/{}", identity.name);
     let completions = Arc::new(Completions::<Completion>::new());
@@ -186,7 +194,11 @@ fn run(
 type Sinks = (Arc<dyn Sink>, Option<Arc<dyn Sink>>);
 
 fn open_sinks(
-    blueprint: &Blueprint, completions: &Arc<Completions<Completion>>, stop: &Stop, readiness: &Readiness, part: &str,
+    blueprint: &Blueprint,
+    completions: &Arc<Completions<Completion>>,
+    stop: &Stop,
+    readiness: &Readiness,
+    part: &str,
 ) -> Result<Option<Sinks>, PipelineError> {
     let open = |maker: &SinkMaker, confirm: Arc<dyn Confirm>| {
         let sink = maker(confirm)?;
@@ -200,7 +212,10 @@ fn open_sinks(
 
 /// Tries until it works, reporting why not; `None` when the process is asked to stop first.
 fn retry_while_unreachable<T>(
-    stop: &Stop, readiness: &Readiness, part: &str, attempt: impl Fn() -> Result<T, ConnectorError>,
+    stop: &Stop,
+    readiness: &Readiness,
+    part: &str,
+    attempt: impl Fn() -> Result<T, ConnectorError>,
 ) -> Result<Option<T>, ConnectorError> {
     while !stop.requested() {
         match attempt() {
@@ -217,8 +232,12 @@ fn retry_while_unreachable<T>(
 }
 
 fn start_lanes(
-    blueprint: &Blueprint, identity: &Arc<Identity>, queues: &Arc<LaneQueues<Work>>,
-    completions: &Arc<Completions<Completion>>, sink: &Arc<dyn Sink>, recorder: &Recorder,
+    blueprint: &Blueprint,
+    identity: &Arc<Identity>,
+    queues: &Arc<LaneQueues<Work>>,
+    completions: &Arc<Completions<Completion>>,
+    sink: &Arc<dyn Sink>,
+    recorder: &Recorder,
 ) -> Result<Vec<JoinHandle<()>>, PipelineError> {
     let mut lanes = Vec::new();
     for index in 0..blueprint.lanes {

@@ -117,7 +117,9 @@ mod tests {
     #[test]
     fn a_token_gives_back_its_assignment_and_sequence_also_past_its_bits() {
         let past = SEQUENCE_MASK + 5;
-        for (assignment, sequence, base) in [(0, 0, 0), (1, 7, 3), (0xFF_FFFF, SEQUENCE_MASK, 9), (3, past, past - 4), (3, past, past - 7)] {
+        for (assignment, sequence, base) in
+            [(0, 0, 0), (1, 7, 3), (0xFF_FFFF, SEQUENCE_MASK, 9), (3, past, past - 4), (3, past, past - 7)]
+        {
             let packed = token(AssignmentId(assignment), sequence);
             assert_eq!((assignment_of(packed), sequence_of(packed, base)), (AssignmentId(assignment), sequence));
         }

@@ -80,7 +80,7 @@ pub struct Refusal {
     /// The components among it; the node is known when they are.
     pub plugins: Vec<RefusedPlugin>,
     /// The node's settings, where they could be read.
-    pub node: Option<Node>,
+    pub node: Option<Box<Node>>,
 }
 
 impl From<Diagnostics> for Refusal {
@@ -138,7 +138,7 @@ impl Typed {
             Ok(sandbox) => sandbox,
             Err(error) => {
                 wrong.push(Location::of("the sandbox").diagnostic(Code::Other("sandbox.unavailable"), error));
-                return Err(Refusal { diagnostics: wrong, plugins: Vec::new(), node: Some(node) });
+                return Err(Refusal { diagnostics: wrong, plugins: Vec::new(), node: Some(Box::new(node)) });
             }
         };
         let mut refused = Vec::new();
@@ -153,7 +153,7 @@ impl Typed {
         if wrong.is_empty() {
             Ok(Plan { node, pipelines: plans, sandbox })
         } else {
-            Err(Refusal { diagnostics: wrong, plugins: refused, node: Some(node) })
+            Err(Refusal { diagnostics: wrong, plugins: refused, node: Some(Box::new(node)) })
         }
     }
 }
@@ -217,10 +217,12 @@ fn pipeline_files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Diagnostics> {
         match yaml_files(path) {
             Ok(found) if !found.is_empty() => files.extend(found),
             Ok(_) => wrong.push(
-                Location::of_file(path).diagnostic(Code::FileUnreadable, "the folder holds no pipeline (*.yaml, *.yml)"),
+                Location::of_file(path)
+                    .diagnostic(Code::FileUnreadable, "the folder holds no pipeline (*.yaml, *.yml)"),
             ),
-            Err(error) => wrong
-                .push(Location::of_file(path).diagnostic(Code::FileUnreadable, format!("cannot read the folder: {error}"))),
+            Err(error) => wrong.push(
+                Location::of_file(path).diagnostic(Code::FileUnreadable, format!("cannot read the folder: {error}")),
+            ),
         }
     }
     if wrong.is_empty() { Ok(files) } else { Err(wrong) }
@@ -244,7 +246,8 @@ fn check_names(pipelines: &[Pipeline], wrong: &mut Diagnostics) {
     for (index, pipeline) in pipelines.iter().enumerate() {
         let earlier = pipelines.iter().take(index).find(|other| other.name.value == pipeline.name.value);
         if let Some(earlier) = earlier {
-            let message = format!("pipeline `{}` is also the name of the one in {}", pipeline.name.value, earlier.name.at);
+            let message =
+                format!("pipeline `{}` is also the name of the one in {}", pipeline.name.value, earlier.name.at);
             wrong.push(pipeline.name.at.diagnostic(Code::NameDuplicate, message).help("names are unique in a process"));
         }
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use portcullis_config::{
-    Clock, Code, Diagnostic, Diagnostics, Disposition, Limits as TypedLimits, Location, Pipeline, Plugin, PluginLogLevel,
+    Clock, Code, Diagnostic, Diagnostics, Disposition, Limits as TypedLimits, Location, Pipeline, Plugin,
+    PluginLogLevel,
 };
 use portcullis_flow::Backoff;
 
@@ -13,7 +14,10 @@ use crate::pipeline::{On, Stage, Way};
 use crate::plugin::{self, Grants, Level, Limits, LinkError, LinkedPlugin, PluginSpec, Sandbox};
 
 pub(super) fn link(
-    sandbox: &Sandbox, pipeline: &Pipeline, wrong: &mut Diagnostics, refused: &mut Vec<RefusedPlugin>,
+    sandbox: &Sandbox,
+    pipeline: &Pipeline,
+    wrong: &mut Diagnostics,
+    refused: &mut Vec<RefusedPlugin>,
 ) -> Vec<Arc<Stage>> {
     let mut stages = Vec::new();
     for plugin in &pipeline.plugins {

@@ -72,7 +72,8 @@ class Messages:
         return headers
 
     def _timestamp(self, index: int, dice: bytes) -> int:
-        eras = (0, 946_684_800_000, 1_500_000_000_123, 1_750_000_000_456)  # 1970, 2000, 2017, 2025
+        # 1970, 2000, 2017 and 2025; never 0 itself, which librdkafka cannot send: it reads it as "now" (docs/kafka.md).
+        eras = (1, 946_684_800_000, 1_500_000_000_123, 1_750_000_000_456)
         return eras[dice[11] % 4] + index
 
     def _bytes(self, what: str, length: int) -> bytes:

@@ -11,7 +11,8 @@ use crate::{Connection, Topic, failure, native};
 /// librdkafka's own test broker, inside this process and on a free port of 127.0.0.1. For `portcullis dev` and tests.
 ///
 /// It forgets: a partition keeps its last 100,000 messages or 5 MB. It has no transactions, no users, no TLS and no
-/// administration requests, and it makes a topic with 4 partitions for every name that it is asked for.
+/// administration requests, and it makes a topic with 4 partitions for every name that it is asked for. A group that its
+/// last member has left takes the next one only when the session time-out is over.
 pub struct TestBroker {
     client: BaseProducer,
 }

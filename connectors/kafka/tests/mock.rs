@@ -40,6 +40,12 @@ fn a_partition_moves_only_after_its_work_is_done() {
 }
 
 #[test]
+fn a_partition_that_left_while_it_was_paused_is_read_when_it_comes_back() {
+    let (_broker, connection) = broker(4);
+    scenarios::a_partition_that_left_while_it_was_paused_is_read_when_it_comes_back(&connection, "orders");
+}
+
+#[test]
 fn a_paused_partition_is_silent_and_loses_nothing() {
     let (_broker, connection) = broker(4);
     scenarios::a_paused_partition_is_silent_and_loses_nothing(&connection, "orders");

@@ -120,6 +120,36 @@ pub(crate) fn a_partition_moves_only_after_its_work_is_done(connection: &Connect
     first.close();
 }
 
+/// `topic` has four partitions.
+pub(crate) fn a_partition_that_left_while_it_was_paused_is_read_when_it_comes_back(
+    connection: &Connection,
+    topic: &str,
+) {
+    let mut first = Reader::of(connection, "back", topic);
+    first.until("four partitions", |first| first.assigned.len() == 4);
+    let all: Vec<_> = first.assigned.keys().copied().collect();
+    first.source.pause(&all).unwrap();
+    let mut second = Reader::of(connection, "back", topic);
+    both_until(&mut first, &mut second, "a revocation", |first, _| !first.revoking.is_empty());
+    let gone = first.revoking[0].0.clone();
+    first.release();
+    both_until(&mut first, &mut second, "the other half", |_, second| second.assigned.len() == 2);
+    second.close();
+    first.until("the half that comes back", |first| first.assigned.len() == 4);
+    Writer::to(connection, topic).store(&numbered(topic, 400));
+    let stayed = all.iter().filter(|id| !gone.contains(id)).map(|id| first.assigned[id].1).collect::<BTreeSet<_>>();
+    let expected = 400 - stayed.iter().map(|partition| count_in(topic, *partition, 400)).sum::<usize>();
+    first.until("its messages", |first| first.records.len() >= expected);
+    assert!(
+        first.coordinates().iter().all(|(partition, _)| !stayed.contains(partition)),
+        "the others are paused still"
+    );
+    let stayed: Vec<_> = all.into_iter().filter(|id| !gone.contains(id)).collect();
+    first.source.resume(&stayed).unwrap();
+    first.until_count(400);
+    first.close();
+}
+
 /// A group waits for each of its members, so both are polled.
 fn both_until(first: &mut Reader, second: &mut Reader, what: &str, holds: impl Fn(&Reader, &Reader) -> bool) {
     let deadline = Instant::now() + LIMIT;

@@ -1,7 +1,7 @@
-use std::time::{Duration, Instant};
+use crate::support::*;
 use portcullis_connector_api::*;
 use portcullis_connector_kafka::*;
-use crate::support::*;
+use std::time::{Duration, Instant};
 
 fn cpu() -> f64 {
     let s = std::fs::read_to_string("/proc/self/stat").unwrap();
@@ -35,7 +35,12 @@ fn sasl() {
     let w = Writer::to(&c, "sasl-t");
     println!("plain to sasl port: {:?} {:?}", w.sink.check(Duration::from_secs(3)), w.sink.not_ready());
     let mut reader = Reader::of(&c, "g", "sasl-t");
-    for _ in 0..150 { if let Err(e) = reader.poll(ALL) { println!("{e:?}"); break; } }
+    for _ in 0..150 {
+        if let Err(e) = reader.poll(ALL) {
+            println!("{e:?}");
+            break;
+        }
+    }
 }
 
 #[test]
@@ -50,7 +55,10 @@ fn speed() {
     let mut w = Writer::with(s.clone());
     let (t, u) = (Instant::now(), cpu());
     let mut m = message(&topic, "key-000000", vec![b'x'; 246]);
-    for i in 0..n { m.key = Some(Bytes::from(format!("key-{:06}", i % 100_000))); w.send(&m); }
+    for i in 0..n {
+        m.key = Some(Bytes::from(format!("key-{:06}", i % 100_000)));
+        w.send(&m);
+    }
     assert_eq!(w.sink.drain(LIMIT), 0);
     println!("produce {:.0} msg/s {:.2} CPU-s/M", n as f64 / t.elapsed().as_secs_f64(), cpu() - u);
     w.fates.take();
@@ -66,18 +74,35 @@ fn speed() {
             polls += 1;
             bytes += batch.records.iter().map(|r| r.message.size_bytes()).sum::<usize>();
         }
-        println!("consume {:.0} msg/s {:.2} CPU-s/M {polls} polls {bytes}", n as f64 / t.elapsed().as_secs_f64(), cpu() - u);
+        println!(
+            "consume {:.0} msg/s {:.2} CPU-s/M {polls} polls {bytes}",
+            n as f64 / t.elapsed().as_secs_f64(),
+            cpu() - u
+        );
         Box::new(src).close(LIMIT).unwrap();
     }
     for round in 0..2 {
-        use rdkafka::consumer::{BaseConsumer, Consumer};
         use rdkafka::Message as _;
-        let k: BaseConsumer = rdkafka::ClientConfig::new().set("bootstrap.servers", &c.brokers).set("group.id", format!("{topic}-b{round}")).set("auto.offset.reset", "earliest").set("enable.auto.commit", "false").set("queued.min.messages", "10000").set("queued.max.messages.kbytes", "16384").set("fetch.queue.backoff.ms", "20").create().unwrap();
+        use rdkafka::consumer::{BaseConsumer, Consumer};
+        let k: BaseConsumer = rdkafka::ClientConfig::new()
+            .set("bootstrap.servers", &c.brokers)
+            .set("group.id", format!("{topic}-b{round}"))
+            .set("auto.offset.reset", "earliest")
+            .set("enable.auto.commit", "false")
+            .set("queued.min.messages", "10000")
+            .set("queued.max.messages.kbytes", "16384")
+            .set("fetch.queue.backoff.ms", "20")
+            .create()
+            .unwrap();
         k.subscribe(&[&topic]).unwrap();
         let (mut got, mut bytes) = (0, 0);
         let (t, u) = (Instant::now(), cpu());
         while got < n {
-            if let Some(m) = k.poll(Duration::from_millis(100)) { let m = m.unwrap(); got += 1; bytes += m.payload().unwrap().len(); }
+            if let Some(m) = k.poll(Duration::from_millis(100)) {
+                let m = m.unwrap();
+                got += 1;
+                bytes += m.payload().unwrap().len();
+            }
         }
         println!("plain poll {:.0} msg/s {:.2} CPU-s/M {bytes}", n as f64 / t.elapsed().as_secs_f64(), cpu() - u);
     }
@@ -94,7 +119,9 @@ fn speed() {
         batch.clear();
         src.poll(Budget { messages: 1024, bytes: 1024 * 1024 }, Duration::from_millis(100), &mut batch).unwrap();
         got += batch.records.len() as u64;
-        for r in batch.records.drain(..) { w.send(&r.message); }
+        for r in batch.records.drain(..) {
+            w.send(&r.message);
+        }
     }
     assert_eq!(w.sink.drain(LIMIT), 0);
     println!("pass {:.0} msg/s {:.2} CPU-s/M", n as f64 / t.elapsed().as_secs_f64(), cpu() - u);
@@ -118,23 +145,56 @@ fn restart() {
     let total = 300_000;
     let all = numbered(&topic, total);
     let handle = std::thread::spawn(move || {
-        for (i, m) in all.iter().enumerate() { w.send(m); if i % 1000 == 0 { std::thread::sleep(Duration::from_millis(40)); } }
+        for (i, m) in all.iter().enumerate() {
+            w.send(m);
+            if i % 1000 == 0 {
+                std::thread::sleep(Duration::from_millis(40));
+            }
+        }
         println!("sent; left {}", w.sink.drain(LIMIT));
         let fates = w.fates.take();
         println!("fates {} bad {}", fates.len(), fates.iter().filter(|f| !matches!(f.1, Fate::Stored(_))).count());
-        if let Some(bad) = fates.iter().find(|f| !matches!(f.1, Fate::Stored(_))) { println!("{bad:?}"); }
+        if let Some(bad) = fates.iter().find(|f| !matches!(f.1, Fate::Stored(_))) {
+            println!("{bad:?}");
+        }
     });
     let deadline = Instant::now() + Duration::from_secs(120);
     let mut last = Instant::now();
-    let mut uniq = std::collections::BTreeSet::new(); let mut counted = 0;
+    let mut uniq = std::collections::BTreeSet::new();
+    let mut counted = 0;
     while uniq.len() < total && Instant::now() < deadline {
-        for r in &reader.records[counted..] { uniq.insert((r.message.key.clone().unwrap(), r.offset)); }
+        for r in &reader.records[counted..] {
+            uniq.insert((r.message.key.clone().unwrap(), r.offset));
+        }
         counted = reader.records.len();
-        if let Err(e) = reader.poll(ALL) { if e.kind != ErrorKind::Retriable { println!("{e:?}"); break; } if last.elapsed() > Duration::from_secs(1) { println!("{e}"); last = Instant::now(); } }
-        let done: Vec<_> = { let mut m = std::collections::BTreeMap::new(); for r in reader.records.iter().rev().take(2048).rev() { m.insert(r.assignment, r.offset + 1); } m.into_iter().map(|(assignment, offset)| Acknowledgement { assignment, offset }).collect() };
-        if let Err(e) = reader.source.acknowledge(&done, false) { println!("ack {e}"); }
-        if !reader.revoking.is_empty() { println!("revoking {:?}", reader.revoking); reader.release(); }
-        if reader.records.len() > 1000 && last.elapsed() > Duration::from_secs(5) { println!("read {}", reader.records.len()); last = Instant::now(); }
+        if let Err(e) = reader.poll(ALL) {
+            if e.kind != ErrorKind::Retriable {
+                println!("{e:?}");
+                break;
+            }
+            if last.elapsed() > Duration::from_secs(1) {
+                println!("{e}");
+                last = Instant::now();
+            }
+        }
+        let done: Vec<_> = {
+            let mut m = std::collections::BTreeMap::new();
+            for r in reader.records.iter().rev().take(2048).rev() {
+                m.insert(r.assignment, r.offset + 1);
+            }
+            m.into_iter().map(|(assignment, offset)| Acknowledgement { assignment, offset }).collect()
+        };
+        if let Err(e) = reader.source.acknowledge(&done, false) {
+            println!("ack {e}");
+        }
+        if !reader.revoking.is_empty() {
+            println!("revoking {:?}", reader.revoking);
+            reader.release();
+        }
+        if reader.records.len() > 1000 && last.elapsed() > Duration::from_secs(5) {
+            println!("read {}", reader.records.len());
+            last = Instant::now();
+        }
     }
     handle.join().unwrap();
     println!("read {} of {total}", reader.records.len());
@@ -146,7 +206,11 @@ fn restart() {
     let (mut disorder, mut dup) = (0, 0);
     for r in &reader.records {
         let v: u64 = String::from_utf8_lossy(r.message.value.as_deref().unwrap()).parse().unwrap();
-        match per.insert(r.message.key.clone().unwrap(), v) { Some(p) if p > v => disorder += 1, Some(p) if p == v => dup += 1, _ => {} }
+        match per.insert(r.message.key.clone().unwrap(), v) {
+            Some(p) if p > v => disorder += 1,
+            Some(p) if p == v => dup += 1,
+            _ => {}
+        }
     }
     println!("disorder {disorder} dup {dup}");
 }

@@ -1,5 +1,6 @@
 //! The input file and its way into the source topics.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -72,10 +73,13 @@ pub(super) fn send(connection: &Connection, lines: Vec<Line>) -> anyhow::Result<
     Ok(sent.collect())
 }
 
+/// Partition and offset, or why there are none.
+type Place = Result<(i32, i64), String>;
+
 /// Where each line was stored.
 #[derive(Default)]
 struct Places {
-    stored: Mutex<std::collections::BTreeMap<u64, Result<(i32, i64), String>>>,
+    stored: Mutex<BTreeMap<u64, Place>>,
     more: Condvar,
 }
 
@@ -88,7 +92,10 @@ impl Places {
         if stored.len() < count {
             bail!("the broker has taken {} of {count} input messages within {} s", stored.len(), SEND_LIMIT.as_secs());
         }
-        stored.values().map(|place| place.clone().map_err(|error| anyhow::anyhow!("input not stored: {error}"))).collect()
+        stored
+            .values()
+            .map(|place| place.clone().map_err(|error| anyhow::anyhow!("input not stored: {error}")))
+            .collect()
     }
 }
 

@@ -62,9 +62,8 @@ fn expects(line: &Sent, outcome: Outcome) -> bool {
 fn fault_of(line: &Sent, expect: &Expect, found: &Readback) -> Option<String> {
     let letter = found.dead.iter().find(|letter| is_letter_of(letter, line));
     let passed = found.passed.iter().any(|message| is_same(message, &line.message));
-    let reason = letter.map(|letter| {
-        (letter_header(letter, "reason").unwrap_or("?"), letter_header(letter, "code").unwrap_or("?"))
-    });
+    let reason = letter
+        .map(|letter| (letter_header(letter, "reason").unwrap_or("?"), letter_header(letter, "code").unwrap_or("?")));
     match (expect.outcome, passed, reason) {
         (Outcome::Pass, true, None) | (Outcome::Drop, false, None) => None,
         (Outcome::Reject, false, Some((kind, code))) | (Outcome::Fault, false, Some((kind, code))) => {
@@ -72,7 +71,11 @@ fn fault_of(line: &Sent, expect: &Expect, found: &Readback) -> Option<String> {
             let wanted = expect.reason.as_deref();
             let right_reason = wanted.is_none_or(|wanted| wanted == kind || wanted == code);
             (!right_kind || !right_reason).then(|| {
-                format!("expected {} {}, found {kind} {code}", expect.outcome.as_str(), wanted.unwrap_or("for any reason"))
+                format!(
+                    "expected {} {}, found {kind} {code}",
+                    expect.outcome.as_str(),
+                    wanted.unwrap_or("for any reason")
+                )
             })
         }
         (wanted, passed, reason) => {

@@ -71,20 +71,24 @@ impl Readback {
     /// Whether nothing more is to be expected: each message that was sent is somewhere, but those to be dropped.
     pub(super) fn has_all(&self, sent: &[Sent]) -> bool {
         use portcullis_connector_local::envelope::Outcome;
-        let dropped = sent.iter().filter(|line| {
-            line.expect.as_ref().is_some_and(|expect| expect.outcome == Outcome::Drop)
-        });
+        let dropped =
+            sent.iter().filter(|line| line.expect.as_ref().is_some_and(|expect| expect.outcome == Outcome::Drop));
         self.passed.len() + self.dead.len() + dropped.count() >= sent.len()
     }
 
     /// Reads on until the audit's last event is there.
     pub(super) fn audit_until_stop(&mut self, deadline: Instant) -> anyhow::Result<()> {
-        let stopped = |event: &Value| event["metadata"]["event_code"] == "audit.stop";
+        let stopped = |event: &Value| event_code(event) == "audit.stop";
         while !self.audit.iter().any(stopped) && Instant::now() < deadline {
             self.poll(|_, _| ())?;
         }
         Ok(())
     }
+}
+
+/// The stable name of what an audit event tells.
+pub(super) fn event_code(event: &Value) -> &str {
+    event.pointer("/metadata/event_code").and_then(Value::as_str).unwrap_or("?")
 }
 
 /// A dead letter's own header, as text.

@@ -9,7 +9,7 @@ use portcullis_connector_local::envelope;
 use serde_json::{Value, json};
 
 use super::judge::Judgement;
-use super::readback::{Place, Readback, letter_header};
+use super::readback::{Place, Readback, event_code, letter_header};
 use super::topics::Topics;
 use crate::cli::Format;
 
@@ -54,8 +54,12 @@ impl Screen {
 
     /// One message as it is read back.
     pub(super) fn arrived(&self, message: &Message, place: Place) {
-        let key = message.key.as_deref().map_or_else(|| "null".to_owned(), |key| String::from_utf8_lossy(key).escape_debug().to_string());
-        let value = message.value.as_deref().map_or_else(|| "null".to_owned(), |value| short(&String::from_utf8_lossy(value)));
+        let key = message
+            .key
+            .as_deref()
+            .map_or_else(|| "null".to_owned(), |key| String::from_utf8_lossy(key).escape_debug().to_string());
+        let value =
+            message.value.as_deref().map_or_else(|| "null".to_owned(), |value| short(&String::from_utf8_lossy(value)));
         match place {
             Place::Sink => self.line(&self.paint("passed", Colour::Green), &format!("{key} {value}")),
             Place::DeadLetter => {
@@ -64,9 +68,10 @@ impl Screen {
                 self.line(&self.paint(header("reason"), Colour::Red), &why);
             }
             Place::Audit => {
-                let event: Value = serde_json::from_slice(message.value.as_deref().unwrap_or_default()).unwrap_or_default();
-                let code = event["metadata"]["event_code"].as_str().unwrap_or("?");
-                let text = event["message"].as_str().unwrap_or_default();
+                let event: Value =
+                    serde_json::from_slice(message.value.as_deref().unwrap_or_default()).unwrap_or_default();
+                let code = event_code(&event);
+                let text = event.get("message").and_then(Value::as_str).unwrap_or_default();
                 self.line(&self.paint("audit", Colour::Blue), &format!("{code}: {text}"));
             }
         }
@@ -141,7 +146,8 @@ impl Screen {
     fn line(&self, label: &str, text: &str) {
         if self.format == Format::Text {
             // Escape sequences have no width, so the label is padded by hand.
-            let width = label.chars().filter(|c| !c.is_control()).count() - if label.contains('\u{1b}') { 7 } else { 0 };
+            let width =
+                label.chars().filter(|c| !c.is_control()).count() - if label.contains('\u{1b}') { 7 } else { 0 };
             println!("{label}{} {text}", " ".repeat(10_usize.saturating_sub(width)));
         }
     }
@@ -163,8 +169,7 @@ impl Screen {
 fn audit_codes(found: &Readback) -> std::collections::BTreeMap<String, usize> {
     let mut codes = std::collections::BTreeMap::new();
     for event in &found.audit {
-        let code = event["metadata"]["event_code"].as_str().unwrap_or("?").to_owned();
-        *codes.entry(code).or_insert(0) += 1;
+        *codes.entry(event_code(event).to_owned()).or_insert(0) += 1;
     }
     codes
 }

@@ -51,7 +51,8 @@ impl Topics {
                 }
             }
             None => {
-                let topics: Vec<Topic> = all.into_iter().map(|(name, partitions)| Topic::new(name, partitions)).collect();
+                let topics: Vec<Topic> =
+                    all.into_iter().map(|(name, partitions)| Topic::new(name, partitions)).collect();
                 create_topics(connection, &topics, CREATE_WAIT)?;
             }
         }

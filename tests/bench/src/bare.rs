@@ -86,8 +86,7 @@ pub fn run(brokers: &str, group: &str, sources: &[String], destination: &str) ->
             let Some((_, _, tracker)) = trackers.get_mut(last) else { continue };
             let sequence = tracker.received(message.offset(), message.payload_len(), ())?;
             let token = usize::try_from(sequence)? << 16 | last;
-            let mut record: BaseRecord<'_, [u8], [u8], usize> =
-                BaseRecord::with_opaque_to(destination, token);
+            let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(destination, token);
             record.key = message.key();
             record.payload = message.payload();
             record.timestamp = message.timestamp().to_millis();
@@ -118,15 +117,5 @@ pub fn run(brokers: &str, group: &str, sources: &[String], destination: &str) ->
         if positions.count() > 0 {
             consumer.commit(&positions, CommitMode::Async)?;
         }
-    }
-}
-
-trait PayloadLen {
-    fn payload_len(&self) -> usize;
-}
-
-impl<M: Message> PayloadLen for M {
-    fn payload_len(&self) -> usize {
-        self.payload().map_or(0, <[u8]>::len) + self.key().map_or(0, <[u8]>::len)
     }
 }

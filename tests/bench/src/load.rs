@@ -22,8 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// # Errors
 /// When the broker refuses one.
 pub fn create_topics(brokers: &str, names: &[String]) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
     let topics: Vec<NewTopic<'_>> =
         names.iter().map(|name| NewTopic::new(name, PARTITIONS, TopicReplication::Fixed(1))).collect();
     let made = block_on(admin.create_topics(&topics, &AdminOptions::new().request_timeout(Some(TIMEOUT))))?;
@@ -42,8 +41,7 @@ pub fn create_topics(brokers: &str, names: &[String]) -> Result<()> {
 /// # Errors
 /// When the broker cannot be asked.
 pub fn delete_topics(brokers: &str, names: &[String]) -> Result<()> {
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", brokers).create()?;
+    let admin: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", brokers).create()?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     block_on(admin.delete_topics(&names, &AdminOptions::new().request_timeout(Some(TIMEOUT))))?;
     Ok(())
@@ -91,7 +89,8 @@ impl Arrivals {
     /// # Errors
     /// When the client cannot be made.
     pub fn new(brokers: &str, topics: &[String]) -> Result<Self> {
-        let consumer = ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", "bench-arrivals").create()?;
+        let consumer =
+            ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", "bench-arrivals").create()?;
         Ok(Self { consumer, topics: topics.to_vec() })
     }
 

@@ -112,7 +112,8 @@ pub(crate) struct NativeHeaders<'a> {
 }
 
 impl<'a> NativeHeaders<'a> {
-    /// Name and value of each. The name is bytes: a broker stores any.
+    /// Name and value of each. The name is bytes: a broker stores any. Only what follows a NUL in it librdkafka does not
+    /// show.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + '_ {
         (0..).map_while(move |index| {
             let (mut name, mut value, mut length) = (ptr::null(), ptr::null(), 0);

@@ -47,24 +47,21 @@ impl KafkaSink {
     /// name that Kafka does not take.
     pub fn new(settings: SinkSettings, confirm: Arc<dyn Confirm>) -> Result<Self, ConnectorError> {
         let config = client_config::sink(&settings)?;
-        let own_topics = matches!(settings.topic, TopicRule::Each(_));
-        let producer = Arc::new(Producer::new(&config, Reports::new(confirm, own_topics))?);
-        let topic = match &settings.topic {
-            TopicRule::Each(_) => None,
-            TopicRule::Fixed(name) => {
-                if !client_config::is_topic_name(name) {
-                    let context = format!("{name:?} is no topic name: {TOPIC_NAME_RULE}");
-                    return Err(ConnectorError::new(ErrorKind::Configuration, context));
-                }
-                Some(producer.topic(name).map_err(|code| failure::error(code, format!("topic `{name}`")))?)
-            }
-        };
-        let stop = Arc::new(AtomicBool::new(false));
-        let (end, ended) = sync_channel(1);
         let name = match &settings.topic {
+            TopicRule::Fixed(name) if !client_config::is_topic_name(name) => {
+                let context = format!("{name:?} is no topic name: {TOPIC_NAME_RULE}");
+                return Err(ConnectorError::new(ErrorKind::Configuration, context));
+            }
             TopicRule::Fixed(name) => Some(name.clone()),
             TopicRule::Each(_) => None,
         };
+        let producer = Arc::new(Producer::new(&config, Reports::new(confirm, name.is_none()))?);
+        let topic = match &name {
+            Some(name) => Some(producer.topic(name).map_err(|code| failure::error(code, format!("topic `{name}`")))?),
+            None => None,
+        };
+        let stop = Arc::new(AtomicBool::new(false));
+        let (end, ended) = sync_channel(1);
         let (polled, stopping) = (Arc::clone(&producer), Arc::clone(&stop));
         thread::Builder::new()
             .name("kafka-sink".to_owned())

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use portcullis_bench::bare;
 use portcullis_bench::load::{self, Arrivals};
 use portcullis_bench::process::usage;
 use portcullis_bench::table::{Rounds, row};
-use portcullis_bench::bare;
 use serde_json::json;
 
 #[derive(Parser)]
@@ -88,7 +88,11 @@ fn main() -> Result<()> {
     load::fill(&brokers, &sources, arguments.count, arguments.bytes)?;
     let contestants: Vec<Contestant> = CONTESTANTS
         .into_iter()
-        .filter(|one| matches!(one, Contestant::Bare(_)) || arguments.only.is_empty() || arguments.only.iter().any(|only| only == one.name()))
+        .filter(|one| {
+            matches!(one, Contestant::Bare(_))
+                || arguments.only.is_empty()
+                || arguments.only.iter().any(|only| only == one.name())
+        })
         .collect();
     let mut results: Vec<Rounds> = vec![Rounds::default(); contestants.len()];
     for round in 0..arguments.rounds {
@@ -99,10 +103,20 @@ fn main() -> Result<()> {
         }
         for index in order {
             let (Some(contestant), Some(rounds)) = (contestants.get(index), results.get_mut(index)) else { continue };
-            let run = Run { arguments: &arguments, brokers: &brokers, sources: &sources, id: format!("{name}.{round}.{index}") };
+            let run = Run {
+                arguments: &arguments,
+                brokers: &brokers,
+                sources: &sources,
+                id: format!("{name}.{round}.{index}"),
+            };
             run.measure(*contestant, rounds).with_context(|| format!("contestant {}", contestant.name()))?;
             let last = |values: &[f64]| values.last().copied().unwrap_or(f64::NAN);
-            eprintln!("round {round}: {:<24} {:.2} CPU-s per million, {:.0} a second", contestant.name(), last(&rounds.cpu_s_per_million), last(&rounds.per_second));
+            eprintln!(
+                "round {round}: {:<24} {:.2} CPU-s per million, {:.0} a second",
+                contestant.name(),
+                last(&rounds.cpu_s_per_million),
+                last(&rounds.per_second)
+            );
         }
     }
     load::delete_topics(&brokers, &sources)?;
@@ -110,8 +124,17 @@ fn main() -> Result<()> {
 }
 
 fn print_table(arguments: &Arguments, contestants: &[Contestant], results: &[Rounds]) -> Result<()> {
-    println!("{} messages of {} B, {} x {} partitions, {} rounds", arguments.count, arguments.bytes, load::TOPICS, load::PARTITIONS, arguments.rounds);
-    println!("| contestant | CPU ratio | CPU-s per million (range) | messages a second | peak MiB |\n|---|---|---|---|---|");
+    println!(
+        "{} messages of {} B, {} x {} partitions, {} rounds",
+        arguments.count,
+        arguments.bytes,
+        load::TOPICS,
+        load::PARTITIONS,
+        arguments.rounds
+    );
+    println!(
+        "| contestant | CPU ratio | CPU-s per million (range) | messages a second | peak MiB |\n|---|---|---|---|---|"
+    );
     let reference = results.first().cloned().unwrap_or_default();
     let mut rows = Vec::new();
     for (contestant, rounds) in contestants.iter().zip(results) {
@@ -178,7 +201,10 @@ impl Run<'_> {
                 std::fs::write(&file, self.pipeline(plugins, destinations)?)?;
                 std::fs::write(
                     folder.join("portcullis.yaml"),
-                    format!("audit: {{ file: {} }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n", folder.join("audit.jsonl").display()),
+                    format!(
+                        "audit: {{ file: {} }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n",
+                        folder.join("audit.jsonl").display()
+                    ),
                 )?;
                 let mut command = Command::new(&self.arguments.portcullis);
                 command.arg("run").arg(&file);
@@ -201,7 +227,10 @@ impl Run<'_> {
             text.push_str("plugins:\n");
         }
         for number in 0..plugins {
-            text.push_str(&format!("  - {{ name: touch{number}, component: {} }}\n", guests.join("touch.wasm").display()));
+            text.push_str(&format!(
+                "  - {{ name: touch{number}, component: {} }}\n",
+                guests.join("touch.wasm").display()
+            ));
         }
         Ok(text)
     }
