@@ -24,7 +24,7 @@ plugins:
     config: {{ schema: true, not_json: pass, null_value: pass }}
   - name: stamp
     component: {stamp}
-    config: {{ headers: {{ append: [[stamped-by, portcullis]] }} }}
+    config: {{ headers: {{ append: [{{ name: stamped-by, value: portcullis }}] }} }}
 sink: {{ kafka: {{ brokers: "{brokers}", topic: {name}.out }} }}
 dead_letter: {{ kafka: {{ topic: {name}.dlq }} }}
 "#,

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
+mod bench;
 mod guests;
 mod kafka;
 mod prerequisites;
@@ -50,6 +51,15 @@ enum Chore {
     },
     /// Builds the plugins and the test guests into target/guests
     Guests,
+    /// Measures, as ratios of contestants that alternate in one run; `target/bench/` gets the results as JSON
+    Bench {
+        /// What to measure; both without one
+        #[arg(value_enum)]
+        bench: Option<bench::Bench>,
+        /// Passed to the bench, as in `cargo xtask bench pipe -- --rounds 5`
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
     /// Starts a real Kafka for trying by hand, until Ctrl-C; its data is thrown away
     Kafka {
         /// The port on 127.0.0.1
@@ -92,6 +102,7 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
             guests::build(&root)?;
             Ok(ExitCode::SUCCESS)
         }
+        Chore::Bench { bench, arguments } => bench::run(&root, bench, &arguments),
         Chore::Kafka { port, topics } => kafka::run_by_hand(&root, port, &topics),
     }
 }

@@ -4,6 +4,16 @@ use std::fs;
 
 use anyhow::{Context, Result};
 
+/// CPU time that this thread has used, in nanoseconds.
+///
+/// # Errors
+/// When the kernel does not tell.
+pub fn thread_cpu_ns() -> Result<u64> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").context("the kernel keeps no scheduler statistics")?;
+    let first = text.split_whitespace().next().context("an empty schedstat")?;
+    Ok(first.parse()?)
+}
+
 /// What a process has used so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {

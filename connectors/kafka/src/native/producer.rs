@@ -2,7 +2,7 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
-use portcullis_connector_api::{ConnectorError, Header, Headers, Message, Receipt, Token};
+use portcullis_connector_api::{ConnectorError, Header, Headers, Message, Receipt, Timestamp, Token};
 use rdkafka::ClientConfig;
 use rdkafka::bindings as sys;
 use rdkafka::client::Client;
@@ -73,7 +73,7 @@ impl<C: ProducerCallbacks> Producer<C> {
                 argument::RD_KAFKA_VTYPE_OPAQUE,
                 ptr::without_provenance_mut::<c_void>(token.0 as usize),
                 argument::RD_KAFKA_VTYPE_TIMESTAMP,
-                message.timestamp.millis().unwrap_or(0),
+                wire_timestamp(message.timestamp),
                 argument::RD_KAFKA_VTYPE_HEADERS,
                 headers.ptr(),
                 argument::RD_KAFKA_VTYPE_END,
@@ -197,5 +197,14 @@ unsafe extern "C" fn delivery_callback<C: ProducerCallbacks>(
                 context.delivered(token, &topic.to_string_lossy(), Err(code));
             }
         }
+    }
+}
+
+/// librdkafka reads 0 as "none given" and would store the time of sending: one millisecond off is the smaller lie.
+fn wire_timestamp(timestamp: Timestamp) -> i64 {
+    match timestamp.millis() {
+        Some(0) => 1,
+        Some(ms) => ms,
+        None => 0,
     }
 }

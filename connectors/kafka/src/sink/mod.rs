@@ -29,7 +29,7 @@ const CLOSE: Duration = Duration::from_secs(5);
 /// A producer as a sink: idempotent, `acks=all`, with Java's partitioner, and with all the time that an outage takes. See
 /// the contract of [`Sink`].
 ///
-/// A timestamp of 0 or below is stored as the time of sending: librdkafka takes 0 for "none given".
+/// A timestamp of exactly 0 is stored as 1: librdkafka takes 0 for "none given" and would store the time of sending.
 pub struct KafkaSink {
     /// `None` only while dropping. Before the producer: a topic refers to it.
     topic: Option<TopicHandle>,
