@@ -113,13 +113,18 @@ fn context(target: &Target) -> Context {
     }
 }
 
-/// Opens the store and starts the writer.
+/// Opens the store and starts the writer. `config_sha256` is what `audit.boot` says of the configuration.
 ///
 /// # Errors
 /// When the topic does not exist, the broker cannot be reached or the file cannot be opened: nothing may run then.
-pub fn start(target: &Target, deadline: Duration, readiness: Readiness) -> anyhow::Result<Audit> {
+pub fn start(
+    target: &Target,
+    deadline: Duration,
+    readiness: Readiness,
+    config_sha256: Option<String>,
+) -> anyhow::Result<Audit> {
     let store = target.open()?;
-    let options = Options { capacity: CAPACITY, deadline, ..Options::default() };
+    let options = Options { capacity: CAPACITY, deadline, config_sha256, ..Options::default() };
     let (recorder, boot) = Recorder::start(context(target), options, store)?;
     let full = Arc::new(AtomicBool::new(false));
     watch(&recorder, full.clone(), readiness)?;

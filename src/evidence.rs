@@ -9,6 +9,7 @@ use portcullis_audit::{
 use portcullis_flow::FaultKind;
 use serde_json::{Map, Value, json};
 
+use crate::capability;
 use crate::pipeline::Stage;
 use crate::plan::{PipelinePlan, RefusedPlugin};
 use crate::plugin::{Clock, Fault, Limits, LinkError, LinkedPlugin};
@@ -18,21 +19,26 @@ pub(crate) fn actor(tenant: Option<&Arc<str>>, pipeline: &Arc<str>, plugin: &Lin
     Actor::plugin(tenant.cloned(), pipeline.clone(), plugin.name().into(), Some(plugin.digest().into()))
 }
 
+/// The plugin of a stage as an actor.
+pub(crate) fn actor_of(pipeline: &PipelinePlan, stage: &Stage) -> Actor {
+    let tenant: Option<Arc<str>> = pipeline.config.tenant.as_ref().map(|tenant| tenant.as_str().into());
+    actor(tenant.as_ref(), &pipeline.config.name.as_str().into(), &stage.plugin)
+}
+
 /// A component was linked: its digest, its imports by function, its grants and its budgets.
 pub(crate) fn linked(pipeline: &PipelinePlan, stage: &Stage) -> Event {
-    let tenant: Option<Arc<str>> = pipeline.config.tenant.as_ref().map(|tenant| tenant.as_str().into());
-    let name: Arc<str> = pipeline.config.name.as_str().into();
     let plugin = &stage.plugin;
+    let is_inert = |import: &&String| capability::decide(import) == capability::Need::Inert;
     let fact = Linked {
         version: None,
         world: plugin.world().to_owned(),
-        imports: plugin.imports().to_vec(),
-        inert: Vec::new(),
+        imports: plugin.imports().iter().filter(|import| !is_inert(import)).cloned().collect(),
+        inert: plugin.imports().iter().filter(is_inert).cloned().collect(),
         grants: grants(plugin),
         budgets: budgets(&plugin.limits()),
         mode: Mode::Buffered,
     };
-    Event::plugin_linked(actor(tenant.as_ref(), &name, plugin), fact)
+    Event::plugin_linked(actor_of(pipeline, stage), fact)
 }
 
 /// A component was refused before anything ran.

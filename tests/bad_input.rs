@@ -12,8 +12,8 @@ use tempfile::TempDir;
 
 use crate::delivery::start;
 use crate::support::broker::Broker;
-use crate::support::kafka::Kafka;
-use crate::support::process::run;
+use crate::support::kafka::{Kafka, libs};
+use crate::support::process::{Process, portcullis, run};
 use crate::support::{guest, python, wait};
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -71,9 +71,7 @@ fn reason(record: &Value, name: &str) -> Option<String> {
 
 #[test]
 fn a_broker_that_cannot_be_reached_is_waited_for_and_the_bridge_recovers_when_it_comes() {
-    let libs = std::env::var_os("PORTCULLIS_TEST_KAFKA_LIBS")
-        .map_or_else(|| crate::support::root().join("target/kafka-4.3.1/libs"), std::path::PathBuf::from);
-    let mut broker = Broker::start(&libs, None).unwrap();
+    let mut broker = Broker::start(&libs(), None).unwrap();
     let brokers = broker.address();
     let kafka = Kafka::of(&brokers);
     for end in ["in", "out", "dlq"] {
@@ -96,6 +94,36 @@ fn a_broker_that_cannot_be_reached_is_waited_for_and_the_bridge_recovers_when_it
     assert_eq!((&found["missing"], &found["disorder"]), (&0.into(), &0.into()), "{found:#}");
     bridge.signal("TERM");
     assert_eq!(bridge.finish(LIMIT).code(), 0);
+}
+
+#[test]
+fn wrong_credentials_end_the_pipeline_with_the_cause_and_the_right_ones_work() {
+    let mut broker = Broker::start(&libs(), None).unwrap();
+    let kafka = Kafka::of(&broker.address());
+    for end in ["in", "out", "dlq"] {
+        kafka.create_topic(&format!("secret.{end}"), 1, &[]);
+    }
+    python::produce(&broker.address(), "secret.in", 6, 100, &["--values", "json"], LIMIT);
+    let node = format!(
+        "brokers: {{ main: {{ kafka: {{ brokers: \"{}\", sasl: {{ mechanism: PLAIN, username: bridge, password: {{ env: BRIDGE_PASSWORD }} }} }} }} }}\n",
+        broker.sasl_address(),
+    );
+    let pipeline = pass_through("", "secret", "").replace("brokers: \"\"", "profile: main");
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("portcullis.yaml"), node).unwrap();
+    fs::write(folder.path().join("pipeline.yaml"), pipeline).unwrap();
+    let arguments = ["run", "pipeline.yaml", "--admin", "127.0.0.1:0", "--audit-file", "audit.jsonl"];
+    let wrong =
+        Process::start(portcullis(folder.path()).args(arguments).env("BRIDGE_PASSWORD", "hunter2")).finish(LIMIT);
+    assert_eq!(wrong.code(), 1, "{wrong:?}");
+    assert!(wrong.stderr.to_lowercase().contains("authentication"), "{}", wrong.stderr);
+    assert!(!wrong.stderr.contains("hunter2"), "{}", wrong.stderr);
+    let right = Process::start(portcullis(folder.path()).args(arguments).env("BRIDGE_PASSWORD", "right"));
+    let found = python::verify(&broker.address(), "secret.out", 6, 100, &["--values", "json"], LIMIT);
+    assert_eq!(found["good"], true, "{found:#}");
+    right.signal("TERM");
+    assert_eq!(right.finish(LIMIT).code(), 0);
+    broker.stop().unwrap();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use portcullis_audit::Recorder;
+use portcullis_audit::{Actor, Event, Recorder};
 
 use crate::audit_store;
 use crate::evidence;
@@ -26,6 +26,8 @@ pub(super) struct Engine {
     pub(super) stop: Stop,
     pub(super) readiness: Readiness,
     pipelines: Vec<Running>,
+    /// Whose end is recorded.
+    actors: Vec<Actor>,
     recorder: Recorder,
     /// Keeps the watch over the audit alive.
     _audit_full: Arc<AtomicBool>,
@@ -39,11 +41,15 @@ impl Engine {
         let readiness = Readiness::default();
         let stop = Stop::default();
         let admin = admin::serve(plan.node.admin.listen.value, readiness.clone())?;
-        let audit = audit_store::start(audit, plan.node.audit.deadline.value, readiness.clone())?;
+        let audit = audit_store::start(audit, plan.node.audit.deadline.value, readiness.clone(), Some(plan.digest()))?;
         let recorder = audit.recorder;
         let mut receipts = vec![audit.boot];
+        let mut actors = Vec::new();
         for pipeline in &plan.pipelines {
-            receipts.extend(pipeline.stages.iter().map(|stage| recorder.record(evidence::linked(pipeline, stage))));
+            for stage in &pipeline.stages {
+                receipts.push(recorder.record(evidence::linked(pipeline, stage)));
+                actors.push(evidence::actor_of(pipeline, stage));
+            }
         }
         for receipt in receipts {
             receipt.wait(AUDIT_START).context("the audit does not take the record of the start")?;
@@ -65,6 +71,7 @@ impl Engine {
             stop,
             readiness,
             pipelines,
+            actors,
             recorder,
             _audit_full: audit.full,
             _admin: admin,
@@ -86,6 +93,9 @@ impl Engine {
                     failed.push(name.to_string());
                 }
             }
+        }
+        for actor in self.actors {
+            self.recorder.record(Event::plugin_stopped(actor));
         }
         let lost = self.recorder.shutdown(AUDIT_DRAIN);
         if let Err(error) = lost {

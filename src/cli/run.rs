@@ -95,7 +95,7 @@ fn record_refused_plugins(refusal: &plan::Refusal) {
     let Some(node) = refusal.node.as_ref().filter(|_| !refusal.plugins.is_empty()) else { return };
     let recorded =
         Target::of(node).map_err(|diagnostic| anyhow::anyhow!("{}", diagnostic.message)).and_then(|target| {
-            let audit = audit_store::start(&target, node.audit.deadline.value, Readiness::default())?;
+            let audit = audit_store::start(&target, node.audit.deadline.value, Readiness::default(), None)?;
             for plugin in &refusal.plugins {
                 audit.recorder.record(evidence::rejected(plugin));
             }

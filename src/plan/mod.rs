@@ -13,6 +13,8 @@ use portcullis_config::{
     Code, Diagnostic, Diagnostics, Environment, Flags, Located, Location, Node, Pipeline, Sink, Source,
 };
 
+use sha2::{Digest, Sha256};
+
 use crate::connectors::{SinkPlan, SourcePlan};
 use crate::pipeline::Stage;
 use crate::plugin::{Sandbox, SandboxOptions};
@@ -25,6 +27,21 @@ pub struct Plan {
     pub pipelines: Vec<PipelinePlan>,
     /// Holds the compiler alive.
     pub sandbox: Arc<Sandbox>,
+}
+
+impl Plan {
+    /// SHA-256, in hexadecimal digits, over the files that the plan was made of, for the audit: two starts with the same one
+    /// had the same configuration. Values from the environment are not in it.
+    pub fn digest(&self) -> String {
+        let files = self.pipelines.iter().map(|pipeline| &pipeline.config.file).chain(&self.node.file);
+        let mut digest = Sha256::new();
+        for file in files {
+            let bytes = std::fs::read(file).unwrap_or_default();
+            digest.update((bytes.len() as u64).to_be_bytes());
+            digest.update(bytes);
+        }
+        digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
 }
 
 /// One pipeline, resolved.

@@ -46,6 +46,7 @@ pub(crate) struct Broker {
     libs: PathBuf,
     folder: PathBuf,
     port: u16,
+    sasl_port: u16,
     process: Option<Process>,
 }
 
@@ -67,7 +68,13 @@ impl Broker {
                 None => free_port()?,
             };
             // From here on a failure drops the value, which ends the process and removes the folder.
-            let mut broker = Self { libs: libs.to_owned(), folder: new_folder()?, port: free, process: None };
+            let mut broker = Self {
+                libs: libs.to_owned(),
+                folder: new_folder()?,
+                port: free,
+                sasl_port: free_port()?,
+                process: None,
+            };
             match broker.format_and_run() {
                 Ok(()) => return Ok(broker),
                 Err(error) if error.kind() == ErrorKind::AddrInUse && port.is_none() && attempt < START_ATTEMPTS => {
@@ -81,6 +88,11 @@ impl Broker {
     /// `host:port` for clients.
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// `host:port` of the listener that takes user `bridge` with password `right` and nobody else (SASL PLAIN).
+    pub(crate) fn sasl_address(&self) -> String {
+        format!("127.0.0.1:{}", self.sasl_port)
     }
 
     /// The process id of the Java process, while it runs.
@@ -131,6 +143,7 @@ impl Broker {
     fn format_and_run(&mut self) -> io::Result<()> {
         let properties = PROPERTIES
             .replace("{{port}}", &self.port.to_string())
+            .replace("{{sasl_port}}", &self.sasl_port.to_string())
             .replace("{{controller_port}}", &free_port()?.to_string())
             .replace("{{data}}", &self.folder.join("data").to_string_lossy());
         fs::write(self.properties(), properties)?;

@@ -1,5 +1,6 @@
 //! A real Kafka for tests: one that all tests of a run share, and own ones for tests that kill it.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -12,6 +13,12 @@ use super::provided;
 use super::wait::wait_until;
 
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// The folder of Kafka's jars.
+pub(crate) fn libs() -> PathBuf {
+    let usual_place = format!("target/kafka-{}/libs", kafka_version().unwrap());
+    provided("PORTCULLIS_TEST_KAFKA_LIBS", &usual_place, "cargo xtask test brokers")
+}
 
 /// A Kafka node. An own one ends with this value, also when the test panics or the whole process is killed.
 pub(crate) struct Kafka {
@@ -33,9 +40,7 @@ impl Kafka {
 
     /// A node of its own, for a test that stops, kills or breaks it. Takes about five seconds.
     pub(crate) fn start() -> Self {
-        let usual_place = format!("target/kafka-{}/libs", kafka_version().unwrap());
-        let libs = provided("PORTCULLIS_TEST_KAFKA_LIBS", &usual_place, "cargo xtask test brokers");
-        let broker = Broker::start(&libs, None).unwrap_or_else(|error| panic!("no Kafka: {error}"));
+        let broker = Broker::start(&libs(), None).unwrap_or_else(|error| panic!("no Kafka: {error}"));
         Self::at(broker.address(), Some(broker))
     }
 

@@ -326,12 +326,15 @@ fn a_member_that_did_not_poll_is_told_that_its_partitions_are_lost_and_gets_them
         Writer::to(connection, topic).store(&numbered(topic, 10));
         let mut reader = Reader::of(&impatient(connection), "late", topic);
         reader.until_count(10);
-        std::thread::park_timeout(Duration::from_secs(8));
+        // It does not poll until the group has given its partition to another member.
+        let mut other = Reader::of(connection, "late", topic);
+        other.until_count(10);
         let done = reader.done();
         reader.until("the loss", |reader| !reader.revoking.is_empty());
         assert!(reader.revoking[0].1, "lost");
         reader.source.acknowledge(&done, true).unwrap();
         reader.release();
+        other.close();
         reader.until("the messages again", |reader| reader.records.len() >= 20);
         assert_eq!(reader.values()[10..], reader.values()[..10], "nothing was acknowledged in time");
         reader.close();

@@ -11,4 +11,3 @@ mod cluster;
 mod mock;
 mod scenarios;
 mod support;
-mod trial;
