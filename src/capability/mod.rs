@@ -47,12 +47,12 @@ impl Capability {
         }
     }
 
-    /// What an operator writes to grant the least of it.
+    /// What an operator writes under `grants:` to grant the least of it.
     pub(crate) const fn yaml(self) -> &'static str {
         match self {
-            Self::Log => "grants: { log: info }",
-            Self::Clock => "grants: { clock: coarse }",
-            Self::Random => "grants: { random: true }",
+            Self::Log => "log: info",
+            Self::Clock => "clock: coarse",
+            Self::Random => "random: true",
         }
     }
 

@@ -73,14 +73,14 @@ pub enum LinkError {
         expected: &'static str,
     },
     /// It imports what its grants do not name.
-    #[error("the component imports {import}, which needs the grant `{capability}`; add `{yaml}` to the plugin")]
+    #[error("the component imports {}, which is not granted; add `{yaml}` to the plugin", imports.join(" and "))]
     ImportNotGranted {
-        /// The interface.
-        import: String,
-        /// The grant's key.
-        capability: &'static str,
+        /// The interfaces.
+        imports: Vec<String>,
+        /// The grants' keys, one for each.
+        capabilities: Vec<&'static str>,
         /// What to write.
-        yaml: &'static str,
+        yaml: String,
     },
     /// It imports what this version of the host does not offer.
     #[error("the component imports {import}: {reason}")]

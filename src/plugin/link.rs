@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::guest::Guest;
 use super::instance::{Exports, Instance, StartError};
 use super::spec::{Grants, Limits, PluginSpec};
-use crate::capability::{self, Need};
+use crate::capability::{self, Capability, Need};
 
 /// A plugin that may run: its imports are resolved to exactly what was granted. Shared by all lanes, never changed.
 pub struct LinkedPlugin {
@@ -148,6 +148,8 @@ impl std::fmt::Debug for LinkedPlugin {
 /// What each import needs, or why it is refused.
 fn decide(imports: &[Import], grants: &Grants, kind: Kind) -> Result<Vec<Need>, LinkError> {
     let mut needs = Vec::with_capacity(imports.len());
+    // All of them together: an operator who adds one line a start learns to grant without reading.
+    let mut not_granted: Vec<(String, Capability)> = Vec::new();
     for import in imports {
         let name = || import.name.clone();
         match import.shape {
@@ -160,11 +162,11 @@ fn decide(imports: &[Import], grants: &Grants, kind: Kind) -> Result<Vec<Need>, 
             Need::Always | Need::Inert => None,
             Need::EnricherOnly if kind == Kind::Enricher => None,
             Need::Grant(capability) if capability.is_granted(grants) => None,
-            Need::Grant(capability) => Some(LinkError::ImportNotGranted {
-                import: name(),
-                capability: capability.as_str(),
-                yaml: capability.yaml(),
-            }),
+            Need::Grant(_) if import.functions.is_empty() => continue,
+            Need::Grant(capability) => {
+                not_granted.push((name(), capability));
+                continue;
+            }
             Need::NotAvailable(reason) => Some(LinkError::ImportNotAvailable { import: name(), reason }),
             Need::EnricherOnly | Need::Unknown => Some(LinkError::ImportUnknown { import: name() }),
         };
@@ -175,7 +177,17 @@ fn decide(imports: &[Import], grants: &Grants, kind: Kind) -> Result<Vec<Need>, 
             Some(refusal) => return Err(refusal),
         }
     }
-    Ok(needs)
+    if not_granted.is_empty() {
+        return Ok(needs);
+    }
+    let mut lines: Vec<&str> = not_granted.iter().map(|(_, capability)| capability.yaml()).collect();
+    lines.dedup();
+    let capabilities = not_granted.iter().map(|(_, capability)| capability.as_str()).collect();
+    Err(LinkError::ImportNotGranted {
+        imports: not_granted.into_iter().map(|(import, _)| import).collect(),
+        capabilities,
+        yaml: format!("grants: {{ {} }}", lines.join(", ")),
+    })
 }
 
 fn functions(imports: &[Import]) -> Vec<String> {

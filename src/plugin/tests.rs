@@ -260,7 +260,7 @@ fn a_configuration_that_the_plugin_refuses_is_shown_in_its_own_words() {
 #[test]
 fn an_import_that_is_not_granted_is_named_with_the_line_to_add() {
     let error = link_with("asks-the-clock", |spec| spec.grants = Grants { clock: None, ..all_grants() }).unwrap_err();
-    assert!(matches!(error, LinkError::ImportNotGranted { capability: "clock", .. }), "{error}");
+    assert!(matches!(&error, LinkError::ImportNotGranted { capabilities, .. } if capabilities.contains(&"clock")), "{error}");
     let text = error.to_string();
     assert!(text.contains("wasi:clocks/") && text.contains("grants: { clock: coarse }"), "{text}");
 }

@@ -4,7 +4,7 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("allow.auto.create.topics", "a topic name with a typing error must fail, not make a topic"),
     ("auto.commit.enable", "positions move only when the sink has confirmed"),
     ("auto.commit.interval.ms", "positions move only when the sink has confirmed"),
-    ("auto.offset.reset", "set `start` and `out_of_range`: a silent jump loses messages"),
+    ("auto.offset.reset", "set `start` and `on_out_of_range`: a silent jump loses messages"),
     ("background_event_cb", "needs a function"),
     ("batch.size", "follows `max_message_bytes`, so that a batch never passes the topic's limit"),
     ("bootstrap.servers", "set `brokers`"),
