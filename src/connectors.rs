@@ -1,6 +1,7 @@
 //! The explicit list of connectors: from what was typed to settings that are complete, and from those to something that
 //! runs.
 
+#[cfg(feature = "kafka")]
 mod kafka;
 mod local;
 
@@ -44,7 +45,10 @@ impl SourcePlan {
         brokers: Option<&str>,
     ) -> Result<Self, Diagnostic> {
         match &source.value {
+            #[cfg(feature = "kafka")]
             TypedSource::Kafka(typed) => kafka::source(&source.at, typed, node, brokers),
+            #[cfg(not(feature = "kafka"))]
+            TypedSource::Kafka(_) => Err(not_built(&source.at, "kafka")),
             _ => local::source(source).map(Self::Local),
         }
     }
@@ -83,7 +87,10 @@ impl SinkPlan {
         forbidden: &[String],
     ) -> Result<Self, Diagnostic> {
         match &sink.value {
+            #[cfg(feature = "kafka")]
             TypedSink::Kafka(typed) => kafka::sink(&sink.at, typed, node, brokers, forbidden),
+            #[cfg(not(feature = "kafka"))]
+            TypedSink::Kafka(_) => Err(not_built(&sink.at, "kafka")),
             _ => local::sink(sink).map(Self::Local),
         }
     }
@@ -117,7 +124,7 @@ impl SinkPlan {
 
 /// A connector that this binary was built without.
 #[cfg(not(feature = "kafka"))]
-fn not_built(at: &portcullis_config::Location, connector: &str) -> Diagnostic {
+pub(crate) fn not_built(at: &portcullis_config::Location, connector: &str) -> Diagnostic {
     at.diagnostic(Code::ConnectorNotAvailable, format!("this binary was built without the cargo feature `{connector}`"))
 }
 

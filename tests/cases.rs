@@ -50,6 +50,7 @@ fn run(case: &Path) -> Result<(), String> {
         .args(["run", "pipeline.yaml", "--admin", "127.0.0.1:0", "--audit-file", "audit-out.jsonl"])
         .env("GUESTS", guests())
         .env_remove("NO_SUCH_VARIABLE")
+        .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)

@@ -115,9 +115,7 @@ impl Session {
         screen.starting(&names, &topics);
         let audit = Target::Topic(Box::new(connection.clone()), AUDIT_TOPIC.to_owned());
         let engine = Engine::start(plan, &audit)?;
-        let readiness = engine.readiness.clone();
-        let unfinished = move || format!("{:?}", readiness.not_ready());
-        signals::listen(engine.stop.clone(), Arc::new(unfinished))?;
+        signals::listen(engine.stop.clone(), Arc::new(engine.unfinished()))?;
         let sent = feed::send(&connection, lines)?;
         screen.sent(sent.len());
         let mut found = readback::Readback::open(&connection, &topics)?;

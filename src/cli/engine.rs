@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use portcullis_audit::{Actor, Event, Recorder};
 
 use crate::audit_store;
+use crate::connectors::{SinkPlan, SourcePlan};
 use crate::evidence;
 use crate::pipeline::{self, Blueprint, Bounds, Identity, PipelineError, Running, Stop};
 use crate::plan::{PipelinePlan, Plan};
@@ -24,7 +25,6 @@ const AUDIT_START: Duration = Duration::from_secs(30);
 pub(super) struct Engine {
     pub(super) address: SocketAddr,
     pub(super) stop: Stop,
-    pub(super) readiness: Readiness,
     pipelines: Vec<Running>,
     /// Whose end is recorded.
     actors: Vec<Actor>,
@@ -56,26 +56,10 @@ impl Engine {
         }
         let mut pipelines = Vec::new();
         for plan in plan.pipelines {
-            for blueprint in blueprints(plan) {
-                pipelines.push(pipeline::start(
-                    blueprint,
-                    stop.clone(),
-                    readiness.clone(),
-                    recorder.clone(),
-                    audit.full.clone(),
-                )?);
-            }
+            let (readiness, full) = (readiness.clone(), audit.full.clone());
+            pipelines.push(pipeline::start(blueprint(plan), &stop, readiness, recorder.clone(), full)?);
         }
-        Ok(Self {
-            address: admin.address,
-            stop,
-            readiness,
-            pipelines,
-            actors,
-            recorder,
-            _audit_full: audit.full,
-            _admin: admin,
-        })
+        Ok(Self { address: admin.address, stop, pipelines, actors, recorder, _audit_full: audit.full, _admin: admin })
     }
 
     /// Waits until every pipeline has ended, then ends the audit. Reports each failure as it is met.
@@ -107,6 +91,19 @@ impl Engine {
         Ok(())
     }
 
+    /// Tells, whenever it is asked, how many messages of each pipeline are in work.
+    pub(super) fn unfinished(&self) -> impl Fn() -> String + Send + Sync + 'static {
+        let counts: Vec<_> =
+            self.pipelines.iter().map(|pipeline| (pipeline.identity.name.clone(), pipeline.unfinished())).collect();
+        move || {
+            let of = |(name, counts): &(Arc<str>, Vec<Arc<AtomicUsize>>)| {
+                let sum: usize = counts.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+                format!("{sum} messages of {name}")
+            };
+            counts.iter().map(of).collect::<Vec<_>>().join(", ")
+        }
+    }
+
     /// Whether every pipeline has ended.
     pub(super) fn has_ended(&self) -> bool {
         self.pipelines.iter().all(Running::has_ended)
@@ -123,8 +120,7 @@ fn describe(error: &PipelineError) -> String {
     text
 }
 
-/// One blueprint a source: each source has its own intake, lanes and sinks, so that none waits for another.
-fn blueprints(plan: PipelinePlan) -> Vec<Blueprint> {
+fn blueprint(plan: PipelinePlan) -> Blueprint {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let lanes = plan.config.lanes.as_ref().map_or(cores, |lanes| lanes.get() as usize);
     let identity = Identity {
@@ -143,24 +139,20 @@ fn blueprints(plan: PipelinePlan) -> Vec<Blueprint> {
         portcullis_config::Order::Partition => portcullis_flow::Order::Partition,
         portcullis_config::Order::None => portcullis_flow::Order::None,
     };
-    let (sink, dead_letter) = (Arc::new(plan.sink), plan.dead_letter.map(Arc::new));
-    let make = |source: crate::connectors::SourcePlan| {
-        let sink = sink.clone();
-        let dead_letter = dead_letter.clone();
-        Blueprint {
-            identity: identity.clone(),
-            order,
-            lanes,
-            queue,
-            window,
-            drain: plan.config.drain.value,
-            stages: plan.stages.clone(),
-            source: Box::new(move || source.open()),
-            sink: Box::new(move |confirm| sink.open(confirm)),
-            dead_letter: dead_letter.map(|plan| -> pipeline::SinkMaker { Box::new(move |confirm| plan.open(confirm)) }),
-        }
-    };
-    plan.sources.into_iter().map(make).collect()
+    let open_source = |source: SourcePlan| -> pipeline::SourceMaker { Box::new(move || source.open()) };
+    let open_sink = |sink: SinkPlan| -> pipeline::SinkMaker { Box::new(move |confirm| sink.open(confirm)) };
+    Blueprint {
+        identity,
+        order,
+        lanes,
+        queue,
+        window,
+        drain: plan.config.drain.value,
+        stages: plan.stages,
+        sources: plan.sources.into_iter().map(open_source).collect(),
+        sink: open_sink(plan.sink),
+        dead_letter: plan.dead_letter.map(open_sink),
+    }
 }
 
 fn bytes(bytes: u64) -> usize {

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 failed while running; 2 refused before running.
 
 mod check;
+#[cfg(feature = "kafka")]
 mod dev;
 mod engine;
 mod report;
@@ -39,6 +40,7 @@ enum Command {
     /// Parses, links and configures everything in the sandbox, and starts nothing.
     Check(check::CheckArguments),
     /// Runs one pipeline on a broker inside this process, feeds it an input file and shows what became of each message.
+    #[cfg(feature = "kafka")]
     Dev(dev::DevArguments),
 }
 
@@ -90,6 +92,7 @@ pub fn main() -> ExitCode {
     let code = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        #[cfg(feature = "kafka")]
         Command::Dev(arguments) => dev::dev(&arguments),
     };
     ExitCode::from(code)

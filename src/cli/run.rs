@@ -56,13 +56,7 @@ pub(super) fn run(arguments: &RunArguments) -> u8 {
 }
 
 fn until_the_end(engine: Engine, target: &Target) -> anyhow::Result<()> {
-    let readiness = engine.readiness.clone();
-    let left = move || {
-        let parts = readiness.not_ready();
-        let parts: Vec<String> = parts.into_iter().map(|(part, state)| format!("{part} ({state})")).collect();
-        if parts.is_empty() { "messages in work of every pipeline".to_owned() } else { parts.join(", ") }
-    };
-    signals::listen(engine.stop.clone(), Arc::new(left))?;
+    signals::listen(engine.stop.clone(), Arc::new(engine.unfinished()))?;
     tracing::info!(admin = %engine.address, audit = %target.name(), "started");
     engine.join()
 }

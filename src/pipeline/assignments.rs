@@ -9,6 +9,7 @@ use super::work::{assignment_of, sequence_of, token};
 
 /// One partition for as long as it is assigned.
 pub(super) struct Assignment {
+    source: u8,
     pub(super) id: AssignmentId,
     pub(super) channel: Channel,
     pub(super) channel_hash: u64,
@@ -21,15 +22,22 @@ pub(super) struct Assignment {
 /// All of them, in ascending order of their numbers.
 #[derive(Default)]
 pub(super) struct Assignments {
+    source: u8,
     list: VecDeque<Assignment>,
     /// Where the last look-up ended: neighbours in a batch mostly share a partition.
     last: usize,
 }
 
 impl Assignments {
+    /// Of this source of the pipeline.
+    pub(super) fn of(source: u8) -> Self {
+        Self { source, ..Self::default() }
+    }
+
     pub(super) fn add(&mut self, mode: AckMode, id: AssignmentId, channel: Channel, partition: i32) {
         let channel_hash = channel_hash(channel.as_bytes());
         let assignment = Assignment {
+            source: self.source,
             id,
             channel,
             channel_hash,
@@ -121,7 +129,7 @@ impl Assignments {
 /// source has broken its contract, and the message comes again after a restart.
 pub(super) fn receive(assignment: &mut Assignment, offset: i64, message: &Message, size_bytes: usize) -> Option<Token> {
     match assignment.tracker.received(offset, size_bytes, message.clone()) {
-        Ok(sequence) => Some(token(assignment.id, sequence)),
+        Ok(sequence) => Some(token(assignment.source, assignment.id, sequence)),
         Err(error) => {
             tracing::error!(%error, channel = %assignment.channel, partition = assignment.partition, "not tracked");
             None

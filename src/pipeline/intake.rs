@@ -2,7 +2,7 @@
 //! position. It alone owns the source, the trackers and the dead letters, so none of them needs a lock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use portcullis_audit::{Actor, Recorder};
@@ -15,6 +15,7 @@ use portcullis_flow::{Completions, FaultKind, LaneQueues, Order, OrderKey, Windo
 use super::assignments::{Assignments, receive};
 use super::dead_letter::{Coordinates, DeadLetters, Pending, coordinates};
 use super::meters::Meters;
+use super::warnings::Warnings;
 use super::work::{Completion, Failure, Origin, Way, Work};
 use super::{Identity, Outage, PipelineError, Stop};
 use crate::evidence::{self, Quarantined};
@@ -30,6 +31,8 @@ const POLL_WAIT: Duration = Duration::from_millis(50);
 
 /// What an intake is made of.
 pub(super) struct Parts {
+    /// Which of the pipeline's sources.
+    pub(super) number: u8,
     pub(super) identity: Arc<Identity>,
     pub(super) source: Box<dyn Source>,
     pub(super) queues: Arc<LaneQueues<Work>>,
@@ -44,12 +47,15 @@ pub(super) struct Parts {
     pub(super) recorder: Recorder,
     /// Set while the audit takes no more: then nothing is taken in.
     pub(super) audit_full: Arc<AtomicBool>,
+    /// How many messages are in work, for others to see.
+    pub(super) unfinished: Arc<AtomicUsize>,
 }
 
 pub(super) struct Intake {
     parts: Parts,
     mode: AckMode,
     meters: Meters,
+    warnings: Warnings,
     assignments: Assignments,
     /// One staging buffer for each lane; the queue is locked once for all of it.
     staging: Vec<Vec<Work>>,
@@ -67,8 +73,9 @@ impl Intake {
         let lanes = parts.queues.lanes();
         Self {
             mode: parts.source.ack_mode(),
-            meters: Meters::new(&parts.identity),
-            assignments: Assignments::default(),
+            meters: Meters::new(&parts.identity, parts.number),
+            warnings: Warnings::default(),
+            assignments: Assignments::of(parts.number),
             staging: (0..lanes).map(|_| Vec::new()).collect(),
             staged_bytes: vec![0; lanes],
             round_robin: 0,
@@ -322,6 +329,7 @@ impl Intake {
 
     fn fail(&mut self, token: Token, failure: Failure) -> Result<(), PipelineError> {
         self.meters.fault(&failure);
+        self.warnings.failure(&self.parts.identity.name, &failure);
         let Some((partition, offset, message)) = self.assignments.find(token) else {
             return Ok(());
         };
@@ -355,6 +363,7 @@ impl Intake {
         let (pause, resume) = self.assignments.regulate(&self.parts.window);
         self.regulate(&pause, &resume)?;
         self.meters.gauges(&self.parts, &self.assignments);
+        self.warnings.flush(&self.parts.identity.name);
         self.parts.outage.refresh(&*self.parts.sink, self.parts.dead_letters.as_ref().map(|letters| &**letters.sink()));
         self.acknowledge(false)
     }
@@ -431,6 +440,7 @@ impl Intake {
             if Instant::now() >= deadline || self.parts.stop.forced() {
                 break;
             }
+            self.parts.unfinished.store(self.assignments.outstanding(), Ordering::Relaxed);
             self.parts.completions.wait(POLL_WAIT);
             ended = self.settle(completions);
             if self.last_poll.elapsed() >= KEEP_ALIVE

@@ -1,6 +1,7 @@
 //! The intake's metrics, resolved once.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use metrics::{Counter, Gauge};
 
@@ -28,10 +29,11 @@ pub(super) struct Meters {
 }
 
 impl Meters {
-    pub(super) fn new(identity: &Identity) -> Self {
+    pub(super) fn new(identity: &Identity, source: u8) -> Self {
         let pipeline = identity.name.to_string();
         let outcome = |metric: Metric, outcome| metric.counter(&[("pipeline", &pipeline), ("outcome", outcome)]);
-        let gauge = |metric: Metric| metric.gauge(&[("pipeline", &pipeline)]);
+        let number = source.to_string();
+        let gauge = |metric: Metric| metric.gauge(&[("pipeline", &pipeline), ("source", &number)]);
         let unconfirmed = |sink| Metric::UnconfirmedSends.gauge(&[("pipeline", &pipeline), ("sink", sink)]);
         Self {
             received: outcome(Metric::Messages, "received"),
@@ -89,6 +91,7 @@ impl Meters {
         self.queue_messages.set(depth.messages as f64);
         self.queue_bytes.set(depth.bytes as f64);
         self.unfinished.set(assignments.outstanding() as f64);
+        parts.unfinished.store(assignments.outstanding(), Ordering::Relaxed);
         self.unconfirmed.set(parts.sink.unconfirmed() as f64);
         if let Some(letters) = &parts.dead_letters {
             self.unconfirmed_dead_letters.set(letters.sink().unconfirmed() as f64);

@@ -3,6 +3,7 @@
 //! not done yet, and the intake moves the source's position. [`dead_letter`] is the other way out.
 
 mod assignments;
+mod branch;
 mod breaker;
 mod chain;
 mod confirm;
@@ -13,6 +14,7 @@ mod meters;
 mod outage;
 mod run;
 mod stop;
+mod warnings;
 mod work;
 
 pub use chain::{On, Stage};

@@ -19,15 +19,9 @@ pub(super) struct Outage {
 }
 
 impl Outage {
-    pub(super) fn new(readiness: Readiness, pipeline: &str) -> Self {
+    pub(super) fn new(readiness: Readiness, pipeline: &str, source: String) -> Self {
         let part = |name| format!("pipeline/{pipeline}/{name}");
-        Self {
-            readiness,
-            source: part("source"),
-            sink: part("sink"),
-            dead_letter: part("dead_letter"),
-            last_error: None,
-        }
+        Self { readiness, source, sink: part("sink"), dead_letter: part("dead_letter"), last_error: None }
     }
 
     pub(super) fn source_fails(&mut self, error: &ConnectorError) {

@@ -1,32 +1,29 @@
 //! Starts a pipeline from its parts and joins its threads.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use portcullis_audit::Recorder;
 use portcullis_connector_api::{Confirm, ConnectorError, ErrorKind, Sink, Source};
-use portcullis_flow::{Completions, FaultKind, Holdback, LaneQueues, Order, Window};
+use portcullis_flow::{Completions, FaultKind, Order, Window};
 use thiserror::Error;
 
-use super::chain::{Chain, Stage};
+use super::branch::Branch;
+use super::chain::Stage;
 use super::confirm::{DeadLetterConfirm, SinkConfirm};
-use super::dead_letter::DeadLetters;
-use super::intake::{Intake, Parts, Summary};
-use super::lane::Lane;
-use super::work::{Completion, Work};
-use super::{Identity, Outage, Stop};
+use super::work::Completion;
+use super::{Identity, Stop};
 use crate::plugin::Fault;
-use crate::telemetry::names::Metric;
 use crate::telemetry::readiness::Readiness;
 
 pub use portcullis_flow::Bounds;
 
 /// Opens a source; called again after an error that may pass.
-pub type SourceMaker = Box<dyn Fn() -> Result<Box<dyn Source>, ConnectorError> + Send>;
+pub type SourceMaker = Box<dyn Fn() -> Result<Box<dyn Source>, ConnectorError> + Send + Sync>;
 /// Opens a sink that reports to the given place.
-pub type SinkMaker = Box<dyn Fn(Arc<dyn Confirm>) -> Result<Arc<dyn Sink>, ConnectorError> + Send>;
+pub type SinkMaker = Box<dyn Fn(Arc<dyn Confirm>) -> Result<Arc<dyn Sink>, ConnectorError> + Send + Sync>;
 
 /// How long the start waits before it tries an unreachable broker again.
 const RETRY_START: Duration = Duration::from_millis(500);
@@ -48,8 +45,8 @@ pub struct Blueprint {
     pub drain: Duration,
     /// The plugins, in order.
     pub stages: Vec<Arc<Stage>>,
-    /// Where messages come from.
-    pub source: SourceMaker,
+    /// Where messages come from; at least one, at most 256.
+    pub sources: Vec<SourceMaker>,
     /// Where they go.
     pub sink: SinkMaker,
     /// Where those go that failed.
@@ -94,6 +91,7 @@ pub enum PipelineError {
 pub struct Running {
     /// Its names.
     pub identity: Arc<Identity>,
+    unfinished: Vec<Arc<AtomicUsize>>,
     thread: JoinHandle<Result<usize, PipelineError>>,
 }
 
@@ -110,6 +108,12 @@ impl Running {
     pub fn has_ended(&self) -> bool {
         self.thread.is_finished()
     }
+
+    /// How many messages are in work, for somebody who may have to leave them; brought up to date once a second, and at
+    /// each look while the pipeline ends.
+    pub fn unfinished(&self) -> Vec<Arc<AtomicUsize>> {
+        self.unfinished.clone()
+    }
 }
 
 /// Starts a pipeline on threads of its own. While `audit_full` is set it takes nothing more in: an event that finds no room
@@ -119,99 +123,108 @@ impl Running {
 /// When the operating system gives no thread. What goes wrong later comes from [`Running::join`].
 pub fn start(
     blueprint: Blueprint,
-    stop: Stop,
+    stop: &Stop,
     readiness: Readiness,
     recorder: Recorder,
     audit_full: Arc<AtomicBool>,
 ) -> Result<Running, PipelineError> {
     let identity = Arc::new(blueprint.identity.clone());
-    let name = identity.clone();
-    let thread = std::thread::Builder::new().name(format!("in:{}", name.name)).spawn(move || {
-        let part = format!("pipeline/{}", identity.name);
-        readiness.expect(&part, "starting");
-        let ended = run(blueprint, identity, stop, &readiness, Audit { recorder, full: audit_full });
+    let unfinished: Vec<_> = blueprint.sources.iter().map(|_| Arc::new(AtomicUsize::new(0))).collect();
+    let shared = Shared {
+        identity: identity.clone(),
+        // Its own, so that one source that fails ends the others of the pipeline and nothing else.
+        stop: stop.child(),
+        readiness,
+        recorder,
+        audit_full,
+        unfinished: unfinished.clone(),
+    };
+    let thread = std::thread::Builder::new().name(format!("pipe:{}", identity.name)).spawn(move || {
+        let part = format!("pipeline/{}", shared.identity.name);
+        shared.readiness.expect(&part, "starting");
+        let ended = run(blueprint, &shared, &part);
         match &ended {
-            Ok(_) => readiness.expect(&part, "ended"),
-            Err(error) => readiness.report(&part, Some(format!("failed: {error}"))),
+            Ok(_) => shared.readiness.expect(&part, "ended"),
+            Err(error) => shared.readiness.report(&part, Some(format!("failed: {error}"))),
         }
         ended
     })?;
-    Ok(Running { identity: name, thread })
+    Ok(Running { identity, unfinished, thread })
 }
 
-struct Audit {
-    recorder: Recorder,
-    full: Arc<AtomicBool>,
+/// What all branches of a pipeline share.
+pub(super) struct Shared {
+    pub(super) identity: Arc<Identity>,
+    pub(super) stop: Stop,
+    pub(super) readiness: Readiness,
+    pub(super) recorder: Recorder,
+    pub(super) audit_full: Arc<AtomicBool>,
+    pub(super) unfinished: Vec<Arc<AtomicUsize>>,
 }
 
-fn run(
-    blueprint: Blueprint,
-    identity: Arc<Identity>,
-    stop: Stop,
-    readiness: &Readiness,
-    audit: Audit,
-) -> Result<usize, PipelineError> {
-    let part = format!("pipeline/{}", identity.name);
-    let completions = Arc::new(Completions::<Completion>::new());
-    let Some((sink, dead_letter)) = open_sinks(&blueprint, &completions, &stop, readiness, &part)? else {
-        return Ok(0);
-    };
-    let queues = Arc::new(LaneQueues::<Work>::new(blueprint.lanes, blueprint.queue));
-    let lanes = start_lanes(&blueprint, &identity, &queues, &completions, &sink, &audit.recorder)?;
-    let source = retry_while_unreachable(&stop, readiness, &part, || (blueprint.source)())?;
-    let ended = match source {
-        Some(source) => {
-            readiness.report(&part, None);
-            tracing::info!(pipeline = %identity.name, lanes = blueprint.lanes, plugins = blueprint.stages.len(), "running");
-            let intake = Intake::new(Parts {
-                source,
-                queues: queues.clone(),
-                completions,
-                sink: sink.clone(),
-                dead_letters: dead_letter.as_ref().map(|sink| DeadLetters::new(identity.name.clone(), sink.clone())),
-                order: blueprint.order,
-                window: blueprint.window,
-                drain: blueprint.drain,
-                stop,
-                outage: Outage::new(readiness.clone(), &identity.name),
-                recorder: audit.recorder,
-                audit_full: audit.full,
-                identity,
-            });
-            intake.run()
-        }
-        None => Ok(Summary::default()),
-    };
-    queues.close();
-    join_lanes(lanes)?;
-    sink.drain(CHECK_WAIT);
-    if let Some(dead_letter) = dead_letter {
+/// Opens the sinks, which all sources share, and runs a branch for each source.
+fn run(blueprint: Blueprint, shared: &Shared, part: &str) -> Result<usize, PipelineError> {
+    let ways: Vec<Arc<Completions<Completion>>> =
+        blueprint.sources.iter().map(|_| Arc::new(Completions::new())).collect();
+    let Some(sinks) = open_sinks(&blueprint, &ways, shared, part)? else { return Ok(0) };
+    shared.readiness.report(part, None);
+    let branches: Vec<Branch<'_>> = (0..)
+        .zip(&blueprint.sources)
+        .zip(ways)
+        .map(|((number, source), completions)| Branch {
+            number,
+            source,
+            completions,
+            blueprint: &blueprint,
+            sinks: &sinks,
+            shared,
+        })
+        .collect();
+    let ended: Vec<Result<usize, PipelineError>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = branches
+            .iter()
+            .map(|branch| {
+                let name = format!("in{}:{}", branch.number, shared.identity.name);
+                std::thread::Builder::new().name(name).spawn_scoped(scope, || branch.run())
+            })
+            .collect();
+        let join = |thread: std::io::Result<std::thread::ScopedJoinHandle<'_, _>>| {
+            thread?.join().unwrap_or_else(|panic| Err(PipelineError::Panicked(panic_text(&*panic))))
+        };
+        threads.into_iter().map(join).collect()
+    });
+    sinks.sink.drain(CHECK_WAIT);
+    if let Some(dead_letter) = &sinks.dead_letter {
         dead_letter.drain(CHECK_WAIT);
     }
-    ended.map(|summary| summary.unfinished)
+    ended.into_iter().sum()
 }
 
-type Sinks = (Arc<dyn Sink>, Option<Arc<dyn Sink>>);
+/// Where messages leave.
+pub(super) struct Sinks {
+    pub(super) sink: Arc<dyn Sink>,
+    pub(super) dead_letter: Option<Arc<dyn Sink>>,
+}
 
 fn open_sinks(
     blueprint: &Blueprint,
-    completions: &Arc<Completions<Completion>>,
-    stop: &Stop,
-    readiness: &Readiness,
+    ways: &[Arc<Completions<Completion>>],
+    shared: &Shared,
     part: &str,
 ) -> Result<Option<Sinks>, PipelineError> {
     let open = |maker: &SinkMaker, confirm: Arc<dyn Confirm>| {
         let sink = maker(confirm)?;
-        retry_while_unreachable(stop, readiness, part, || sink.check(CHECK_WAIT)).map(|checked| checked.map(|()| sink))
+        let checked = retry_while_unreachable(&shared.stop, &shared.readiness, part, || sink.check(CHECK_WAIT));
+        checked.map(|checked| checked.map(|()| sink))
     };
-    let Some(sink) = open(&blueprint.sink, Arc::new(SinkConfirm(completions.clone())))? else { return Ok(None) };
-    let Some(maker) = &blueprint.dead_letter else { return Ok(Some((sink, None))) };
-    let dead_letter = open(maker, Arc::new(DeadLetterConfirm(completions.clone())))?;
-    Ok(dead_letter.map(|dead_letter| (sink, Some(dead_letter))))
+    let Some(sink) = open(&blueprint.sink, Arc::new(SinkConfirm(ways.to_vec())))? else { return Ok(None) };
+    let Some(maker) = &blueprint.dead_letter else { return Ok(Some(Sinks { sink, dead_letter: None })) };
+    let dead_letter = open(maker, Arc::new(DeadLetterConfirm(ways.to_vec())))?;
+    Ok(dead_letter.map(|dead_letter| Sinks { sink, dead_letter: Some(dead_letter) }))
 }
 
 /// Tries until it works, reporting why not; `None` when the process is asked to stop first.
-fn retry_while_unreachable<T>(
+pub(super) fn retry_while_unreachable<T>(
     stop: &Stop,
     readiness: &Readiness,
     part: &str,
@@ -231,57 +244,7 @@ fn retry_while_unreachable<T>(
     Ok(None)
 }
 
-fn start_lanes(
-    blueprint: &Blueprint,
-    identity: &Arc<Identity>,
-    queues: &Arc<LaneQueues<Work>>,
-    completions: &Arc<Completions<Completion>>,
-    sink: &Arc<dyn Sink>,
-    recorder: &Recorder,
-) -> Result<Vec<JoinHandle<()>>, PipelineError> {
-    let mut lanes = Vec::new();
-    for index in 0..blueprint.lanes {
-        let mut chain = Chain::new(identity.clone(), &blueprint.stages, recorder.clone());
-        if let Err((plugin, fault)) = chain.warm_up() {
-            queues.close();
-            join_lanes(lanes)?;
-            return Err(PipelineError::Plugin { plugin, fault });
-        }
-        let number = index.to_string();
-        let lane = Lane {
-            index,
-            identity: identity.clone(),
-            queues: queues.clone(),
-            completions: completions.clone(),
-            chain,
-            sink: sink.clone(),
-            holdback: Holdback::new(),
-            parked: Metric::Parked.gauge(&[("pipeline", &identity.name), ("lane", &number)]),
-            seed: index as u64,
-            kept: Vec::new(),
-        };
-        let name = format!("lane{index}:{}", identity.name);
-        let broken = completions.clone();
-        lanes.push(std::thread::Builder::new().name(name).spawn(move || {
-            // A lane that dies must not leave the intake waiting for its messages.
-            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lane.run()));
-            if let Err(panic) = caught {
-                let text = format!("lane {index} has panicked: {}", panic_text(&*panic));
-                broken.push(Completion::Broken(Box::new(ConnectorError::new(ErrorKind::Fatal, text))));
-            }
-        })?);
-    }
-    Ok(lanes)
-}
-
-fn join_lanes(lanes: Vec<JoinHandle<()>>) -> Result<(), PipelineError> {
-    for lane in lanes {
-        lane.join().map_err(|panic| PipelineError::Panicked(panic_text(&*panic)))?;
-    }
-    Ok(())
-}
-
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "unknown panic".to_owned())
 }

@@ -91,18 +91,26 @@ pub enum Way {
     Stop,
 }
 
-/// A token packs the assignment and the low bits of the tracker's sequence number, so that a confirmation finds its message
-/// by two indices. The high bits are the tracker's own: no more than 2^40 messages of one assignment are in work at once, so
-/// the low bits name one of them. 24 bits of assignment last 16 million assigned partitions in one process.
-const SEQUENCE_BITS: u32 = 40;
+/// A token packs the source, the assignment and the low bits of the tracker's sequence number, so that a confirmation finds
+/// its message by indices. The high bits are the tracker's own: fewer than 2^32 messages of one assignment are in work at
+/// once, so the low bits name one of them. 24 bits of assignment last 16 million assigned partitions in one process.
+const SEQUENCE_BITS: u32 = 32;
 const SEQUENCE_MASK: u64 = (1 << SEQUENCE_BITS) - 1;
+const SOURCE_SHIFT: u32 = 56;
+const ASSIGNMENT_MASK: u64 = (1 << (SOURCE_SHIFT - SEQUENCE_BITS)) - 1;
 
-pub(super) fn token(assignment: AssignmentId, sequence: u64) -> Token {
-    Token(u64::from(assignment.0) << SEQUENCE_BITS | sequence & SEQUENCE_MASK)
+pub(super) fn token(source: u8, assignment: AssignmentId, sequence: u64) -> Token {
+    let assignment = u64::from(assignment.0) & ASSIGNMENT_MASK;
+    Token(u64::from(source) << SOURCE_SHIFT | assignment << SEQUENCE_BITS | sequence & SEQUENCE_MASK)
+}
+
+/// Which of the pipeline's sources it came from.
+pub(super) fn source_of(token: Token) -> usize {
+    (token.0 >> SOURCE_SHIFT) as usize
 }
 
 pub(super) fn assignment_of(token: Token) -> AssignmentId {
-    AssignmentId(u32::try_from(token.0 >> SEQUENCE_BITS).unwrap_or(u32::MAX))
+    AssignmentId((token.0 >> SEQUENCE_BITS & ASSIGNMENT_MASK) as u32)
 }
 
 /// The whole sequence number, of an assignment whose oldest message in work has the number `base`.
@@ -115,12 +123,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_gives_back_its_assignment_and_sequence_also_past_its_bits() {
+    fn a_token_gives_back_its_parts_also_past_the_bits_of_the_sequence() {
         let past = SEQUENCE_MASK + 5;
-        for (assignment, sequence, base) in
-            [(0, 0, 0), (1, 7, 3), (0xFF_FFFF, SEQUENCE_MASK, 9), (3, past, past - 4), (3, past, past - 7)]
-        {
-            let packed = token(AssignmentId(assignment), sequence);
+        let cases = [
+            (0, 0, 0, 0),
+            (1, 1, 7, 3),
+            (255, 0xFF_FFFF, SEQUENCE_MASK, 9),
+            (2, 3, past, past - 4),
+            (2, 3, past, past - 7),
+        ];
+        for (source, assignment, sequence, base) in cases {
+            let packed = token(source, AssignmentId(assignment), sequence);
+            assert_eq!(source_of(packed), usize::from(source));
             assert_eq!((assignment_of(packed), sequence_of(packed, base)), (AssignmentId(assignment), sequence));
         }
     }

@@ -181,6 +181,7 @@ fn decide(imports: &[Import], grants: &Grants, kind: Kind) -> Result<Vec<Need>, 
         return Ok(needs);
     }
     let mut lines: Vec<&str> = not_granted.iter().map(|(_, capability)| capability.yaml()).collect();
+    lines.sort_unstable();
     lines.dedup();
     let capabilities = not_granted.iter().map(|(_, capability)| capability.as_str()).collect();
     Err(LinkError::ImportNotGranted {

@@ -260,7 +260,10 @@ fn a_configuration_that_the_plugin_refuses_is_shown_in_its_own_words() {
 #[test]
 fn an_import_that_is_not_granted_is_named_with_the_line_to_add() {
     let error = link_with("asks-the-clock", |spec| spec.grants = Grants { clock: None, ..all_grants() }).unwrap_err();
-    assert!(matches!(&error, LinkError::ImportNotGranted { capabilities, .. } if capabilities.contains(&"clock")), "{error}");
+    assert!(
+        matches!(&error, LinkError::ImportNotGranted { capabilities, .. } if capabilities.contains(&"clock")),
+        "{error}"
+    );
     let text = error.to_string();
     assert!(text.contains("wasi:clocks/") && text.contains("grants: { clock: coarse }"), "{text}");
 }
@@ -324,4 +327,64 @@ fn a_component_is_taken_from_the_cache_of_another_process() {
     }
     let entries = std::fs::read_dir(folder.path().join("cache")).unwrap().count();
     assert_eq!(entries, 2, "the key and one entry");
+}
+
+fn uses_wasi(deadline_ms: u64) -> Instance {
+    instance_with("uses-wasi", |spec| {
+        spec.grants = Grants { clock: Some(Clock::Coarse), ..Grants::default() };
+        spec.limits.deadline_ms = deadline_ms;
+    })
+}
+
+fn of_value(value: &str) -> Message {
+    let mut message = message();
+    message.value = Some(value.to_owned().into());
+    message
+}
+
+#[test]
+fn standard_output_is_log_text_under_the_log_grant_and_its_limit() {
+    let text = "line\n".repeat(800);
+    let mut granted = instance_with("uses-wasi", |spec| {
+        spec.grants = all_grants();
+        spec.limits.log_bytes = 1000;
+    });
+    assert_eq!(granted.process(&mut of_value(&text)), Outcome::Pass);
+    let usage = granted.usage();
+    assert_eq!(usage.log_cut_bytes, 2200, "{usage:?}");
+    assert!(
+        usage.host_calls.contains(&("wasi:cli/stdio", 1)) && usage.host_calls.contains(&("wasi:cli/environment", 2))
+    );
+    let mut silent = instance_with("uses-wasi", |spec| spec.grants.clock = Some(Clock::Coarse));
+    assert_eq!(silent.process(&mut of_value(&text)), Outcome::Pass);
+    assert_eq!(silent.usage().log_cut_bytes, 3200);
+}
+
+#[test]
+fn a_plugin_that_waits_goes_on_and_one_that_waits_without_end_meets_its_deadline() {
+    assert_eq!(uses_wasi(60_000).process(&mut of_value("wait")), Outcome::Pass);
+    let mut instance = uses_wasi(50);
+    let started = Instant::now();
+    let mut message = of_value("wait forever");
+    let outcome = instance.process(&mut message);
+    assert!(matches!(&outcome, Outcome::Fault(fault) if fault.kind == FaultKind::Deadline), "{outcome:?}");
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert_eq!(message, of_value("wait forever"));
+    assert!(instance.is_spent());
+}
+
+#[test]
+fn a_plugin_that_hoards_handles_meets_its_limit() {
+    let outcome = uses_wasi(60_000).process(&mut of_value("hoard"));
+    assert!(matches!(&outcome, Outcome::Fault(fault) if fault.kind == FaultKind::Handles), "{outcome:?}");
+}
+
+#[test]
+fn the_host_calls_of_wasi_are_within_the_budget_too() {
+    let mut instance = instance_with("uses-wasi", |spec| {
+        spec.grants.clock = Some(Clock::Coarse);
+        spec.limits.host_calls = 2;
+    });
+    let outcome = instance.process(&mut of_value("text"));
+    assert!(matches!(&outcome, Outcome::Fault(fault) if fault.kind == FaultKind::HostCalls), "{outcome:?}");
 }

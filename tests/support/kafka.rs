@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// The folder of Kafka's jars.
 pub(crate) fn libs() -> PathBuf {
     let usual_place = format!("target/kafka-{}/libs", kafka_version().unwrap());
-    provided("PORTCULLIS_TEST_KAFKA_LIBS", &usual_place, "cargo xtask test brokers")
+    provided("BRIDGE_TEST_KAFKA_LIBS", &usual_place, "cargo xtask test brokers")
 }
 
 /// A Kafka node. An own one ends with this value, also when the test panics or the whole process is killed.
@@ -32,7 +32,7 @@ impl Kafka {
     /// The node that the tests of this process share; each test takes topic and group names of its own.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Kafka> = OnceLock::new();
-        SHARED.get_or_init(|| match std::env::var("PORTCULLIS_TEST_BROKERS") {
+        SHARED.get_or_init(|| match std::env::var("BRIDGE_TEST_BROKERS") {
             Ok(brokers) => Self::at(brokers, None),
             Err(_) => Self::start(),
         })

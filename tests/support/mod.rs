@@ -32,7 +32,7 @@ pub(crate) fn guest(name: &str) -> PathBuf {
 
 /// The folder of the guests' components.
 pub(crate) fn guests() -> PathBuf {
-    provided("PORTCULLIS_TEST_GUESTS", "target/guests", "cargo xtask guests")
+    provided("BRIDGE_TEST_GUESTS", "target/guests", "cargo xtask guests")
 }
 
 /// What `cargo xtask test` names in the environment, else where it puts it; never silently nothing.

@@ -15,7 +15,7 @@ pub(crate) fn client(script: &str, arguments: &[&str], limit: Duration) -> Finis
 
 /// Starts `tests/clients/<script>`, for one that works while the test does something else.
 pub(crate) fn start(script: &str, arguments: &[&str]) -> Process {
-    let python = provided("PORTCULLIS_TEST_PYTHON", "target/venv/bin/python", "cargo xtask test brokers");
+    let python = provided("BRIDGE_TEST_PYTHON", "target/venv/bin/python", "cargo xtask test brokers");
     let script = root().join("tests/clients").join(script);
     Process::start(Command::new(python).arg(script).args(arguments).env("PYTHONDONTWRITEBYTECODE", "1"))
 }

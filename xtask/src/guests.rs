@@ -57,16 +57,16 @@ pub(crate) struct Toolchain {
 }
 
 impl Toolchain {
-    /// Takes the toolchain that is there, then the one that rustup can add, then Debian's. `PORTCULLIS_GUEST_TOOLCHAIN` set to `rustup`
+    /// Takes the toolchain that is there, then the one that rustup can add, then Debian's. `GUEST_TOOLCHAIN` set to `rustup`
     /// or `debian` allows only that one.
     pub(crate) fn choose(root: &Path) -> Result<Self> {
-        let wanted = env::var("PORTCULLIS_GUEST_TOOLCHAIN").unwrap_or_default();
+        let wanted = env::var("GUEST_TOOLCHAIN").unwrap_or_default();
         match wanted.as_str() {
             "" if rustup_has_target() || rustup_adds_target() => Ok(Self::default()),
             "rustup" if rustup_has_target() || rustup_adds_target() => Ok(Self::default()),
             "rustup" => bail!("rustup has no {TARGET}: run `rustup target add {TARGET}`"),
             "" | "debian" => debian(root),
-            other => bail!("PORTCULLIS_GUEST_TOOLCHAIN is `{other}`; it is `rustup`, `debian` or not set"),
+            other => bail!("GUEST_TOOLCHAIN is `{other}`; it is `rustup`, `debian` or not set"),
         }
     }
 

@@ -44,8 +44,8 @@ impl Run<'_> {
                 kafka::libs(root)
             })?;
             let python = self.steps.step("the independent Python clients", || python::interpreter(root))?;
-            self.environment.push(("PORTCULLIS_TEST_KAFKA_LIBS", libs.into()));
-            self.environment.push(("PORTCULLIS_TEST_PYTHON", python.into()));
+            self.environment.push(("BRIDGE_TEST_KAFKA_LIBS", libs.into()));
+            self.environment.push(("BRIDGE_TEST_PYTHON", python.into()));
         }
         Ok(())
     }
@@ -73,7 +73,7 @@ impl Run<'_> {
         let (root, plugins) = (self.root, self.root.join("plugins"));
         // Also for the unit tests: those of the plugin host run real components.
         self.steps.step("guests, as WebAssembly components", || guests::build(root))?;
-        self.environment.push(("PORTCULLIS_TEST_GUESTS", root.join("target/guests").into()));
+        self.environment.push(("BRIDGE_TEST_GUESTS", root.join("target/guests").into()));
         if self.wants(Part::Guests) {
             self.steps.step("native tests of the plugins", || {
                 steps::run(&mut cargo(&plugins, &["test", "--workspace", "--locked", "--no-fail-fast"]))
@@ -103,10 +103,10 @@ impl Run<'_> {
     }
 
     fn start_broker(&mut self) -> anyhow::Result<crate::support::broker::Broker> {
-        let libs = self.environment.iter().find(|(name, _)| *name == "PORTCULLIS_TEST_KAFKA_LIBS");
+        let libs = self.environment.iter().find(|(name, _)| *name == "BRIDGE_TEST_KAFKA_LIBS");
         let libs = libs.map(|(_, libs)| libs.clone()).unwrap_or_default();
         let broker = self.steps.step("a broker for the run", || kafka::start(Path::new(&libs)))?;
-        self.environment.push(("PORTCULLIS_TEST_BROKERS", broker.address().into()));
+        self.environment.push(("BRIDGE_TEST_BROKERS", broker.address().into()));
         Ok(broker)
     }
 

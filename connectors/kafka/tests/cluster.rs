@@ -18,9 +18,9 @@ use crate::scenarios;
 use crate::support::{ALL, LIMIT, Reader, Writer, block_on, message, numbered, settings};
 
 fn cluster() -> Connection {
-    let brokers = std::env::var("PORTCULLIS_TEST_BROKERS");
+    let brokers = std::env::var("BRIDGE_TEST_BROKERS");
     Connection::plain(
-        brokers.expect("needs a Kafka broker: `cargo xtask test brokers` starts one and sets PORTCULLIS_TEST_BROKERS"),
+        brokers.expect("needs a Kafka broker: `cargo xtask test brokers` starts one and sets BRIDGE_TEST_BROKERS"),
     )
 }
 

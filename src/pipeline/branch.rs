@@ -1,0 +1,119 @@
+//! One source of a pipeline with its intake and its lanes. Sources of one pipeline share the sinks and nothing else, so
+//! that none waits for another.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use portcullis_connector_api::{ConnectorError, ErrorKind};
+use portcullis_flow::{Completions, Holdback, LaneQueues};
+
+use super::Outage;
+use super::chain::Chain;
+use super::dead_letter::DeadLetters;
+use super::intake::{Intake, Parts, Summary};
+use super::lane::Lane;
+use super::run::{Blueprint, PipelineError, Shared, Sinks, SourceMaker, panic_text, retry_while_unreachable};
+use super::work::{Completion, Work};
+use crate::telemetry::names::Metric;
+
+pub(super) struct Branch<'a> {
+    pub(super) number: u8,
+    pub(super) source: &'a SourceMaker,
+    pub(super) completions: Arc<Completions<Completion>>,
+    pub(super) blueprint: &'a Blueprint,
+    pub(super) sinks: &'a Sinks,
+    pub(super) shared: &'a Shared,
+}
+
+impl Branch<'_> {
+    /// Runs to the end; an error ends the other branches too.
+    pub(super) fn run(&self) -> Result<usize, PipelineError> {
+        let queues = Arc::new(LaneQueues::<Work>::new(self.blueprint.lanes, self.blueprint.queue));
+        let mut lanes = Vec::new();
+        let ended = self.start_lanes(&queues, &mut lanes).and_then(|()| self.take_in(&queues));
+        if ended.is_err() {
+            self.shared.stop.request();
+        }
+        queues.close();
+        for lane in lanes {
+            lane.join().map_err(|panic| PipelineError::Panicked(panic_text(&*panic)))?;
+        }
+        ended.map(|summary| summary.unfinished)
+    }
+
+    /// The part's name on `/ready`; sources are numbered where there are several.
+    fn part(&self) -> String {
+        let name = &self.shared.identity.name;
+        match self.blueprint.sources.len() {
+            1 => format!("pipeline/{name}/source"),
+            _ => format!("pipeline/{name}/source/{}", self.number),
+        }
+    }
+
+    fn take_in(&self, queues: &Arc<LaneQueues<Work>>) -> Result<Summary, PipelineError> {
+        let (shared, blueprint) = (self.shared, self.blueprint);
+        let part = self.part();
+        let Some(source) = retry_while_unreachable(&shared.stop, &shared.readiness, &part, self.source)? else {
+            return Ok(Summary::default());
+        };
+        shared.readiness.report(&part, None);
+        let (lanes, plugins) = (blueprint.lanes, blueprint.stages.len());
+        tracing::info!(pipeline = %shared.identity.name, source = self.number, lanes, plugins, "running");
+        let letters = self.sinks.dead_letter.as_ref();
+        let intake = Intake::new(Parts {
+            number: self.number,
+            source,
+            queues: queues.clone(),
+            completions: self.completions.clone(),
+            sink: self.sinks.sink.clone(),
+            dead_letters: letters.map(|sink| DeadLetters::new(shared.identity.name.clone(), sink.clone())),
+            order: blueprint.order,
+            window: blueprint.window,
+            drain: blueprint.drain,
+            stop: shared.stop.clone(),
+            outage: Outage::new(shared.readiness.clone(), &shared.identity.name, part),
+            recorder: shared.recorder.clone(),
+            audit_full: shared.audit_full.clone(),
+            unfinished: shared.unfinished.get(usize::from(self.number)).cloned().unwrap_or_default(),
+            identity: shared.identity.clone(),
+        });
+        intake.run()
+    }
+
+    fn start_lanes(
+        &self,
+        queues: &Arc<LaneQueues<Work>>,
+        lanes: &mut Vec<JoinHandle<()>>,
+    ) -> Result<(), PipelineError> {
+        let (shared, blueprint) = (self.shared, self.blueprint);
+        for index in 0..blueprint.lanes {
+            let mut chain = Chain::new(shared.identity.clone(), &blueprint.stages, shared.recorder.clone());
+            chain.warm_up().map_err(|(plugin, fault)| PipelineError::Plugin { plugin, fault })?;
+            let (source, number) = (self.number.to_string(), index.to_string());
+            let labels = [("pipeline", &*shared.identity.name), ("source", &*source), ("lane", &*number)];
+            let lane = Lane {
+                index,
+                identity: shared.identity.clone(),
+                queues: queues.clone(),
+                completions: self.completions.clone(),
+                chain,
+                sink: self.sinks.sink.clone(),
+                holdback: Holdback::new(),
+                parked: Metric::Parked.gauge(&labels),
+                seed: index as u64,
+                kept: Vec::new(),
+            };
+            let name = format!("lane{index}:{}", shared.identity.name);
+            let broken = self.completions.clone();
+            lanes.push(std::thread::Builder::new().name(name).spawn(move || {
+                // A lane that dies must not leave the intake waiting for its messages.
+                let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lane.run()));
+                if let Err(panic) = caught {
+                    let text = format!("lane {index} has panicked: {}", panic_text(&*panic));
+                    broken.push(Completion::Broken(Box::new(ConnectorError::new(ErrorKind::Fatal, text))));
+                }
+            })?);
+        }
+        Ok(())
+    }
+}

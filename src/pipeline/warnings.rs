@@ -1,0 +1,35 @@
+//! Failed messages in the log: the cause, a few times a second, and an exact count of the rest. A flood of bad messages
+//! must not become a flood of lines.
+
+use super::work::{Failure, Origin};
+
+const LINES_A_SECOND: u64 = 5;
+
+#[derive(Default)]
+pub(super) struct Warnings {
+    this_second: u64,
+}
+
+impl Warnings {
+    /// Logs why a message leaves. The plugin's own sentence stays out: it may quote the value. The dead letter has it.
+    pub(super) fn failure(&mut self, pipeline: &str, failure: &Failure) {
+        self.this_second += 1;
+        if self.this_second > LINES_A_SECOND {
+            return;
+        }
+        let plugin = match &failure.origin {
+            Origin::Plugin(plugin) => plugin.name(),
+            other => other.stage(),
+        };
+        let (kind, code, way) = (failure.kind.as_str(), &failure.code, failure.way);
+        tracing::warn!(pipeline, plugin, kind, code, ?way, "a message has failed");
+    }
+
+    /// Ends the second.
+    pub(super) fn flush(&mut self, pipeline: &str) {
+        let more = std::mem::take(&mut self.this_second).saturating_sub(LINES_A_SECOND);
+        if more > 0 {
+            tracing::warn!(pipeline, more, "further messages have failed in the last second");
+        }
+    }
+}
