@@ -12,6 +12,15 @@ use portcullis_config::Code;
 use portcullis_config::{Diagnostic, Located, Node, Sink as TypedSink, Source as TypedSource};
 use portcullis_connector_api::{AckMode, Confirm, ConnectorError, Sink, Source};
 
+/// Where every Kafka connection goes instead of where its file says: for `portcullis dev`.
+#[derive(Clone, Debug)]
+pub enum Instead {
+    /// A real cluster; TLS and credentials stay the file's.
+    Cluster(String),
+    /// The broker inside this process.
+    TestBroker(String),
+}
+
 /// A source with everything that opening it needs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -35,18 +44,18 @@ pub enum SinkPlan {
 }
 
 impl SourcePlan {
-    /// Completes what was typed. `brokers` takes the place of every Kafka address.
+    /// Completes what was typed.
     ///
     /// # Errors
     /// What cannot work, at the place where it was typed.
     pub(crate) fn resolve(
         source: &Located<TypedSource>,
         node: &Node,
-        brokers: Option<&str>,
+        instead: Option<&Instead>,
     ) -> Result<Self, Diagnostic> {
         match &source.value {
             #[cfg(feature = "kafka")]
-            TypedSource::Kafka(typed) => kafka::source(&source.at, typed, node, brokers),
+            TypedSource::Kafka(typed) => kafka::source(&source.at, typed, node, instead),
             #[cfg(not(feature = "kafka"))]
             TypedSource::Kafka(_) => Err(not_built(&source.at, "kafka")),
             _ => local::source(source).map(Self::Local),
@@ -83,12 +92,12 @@ impl SinkPlan {
     pub(crate) fn resolve(
         sink: &Located<TypedSink>,
         node: &Node,
-        brokers: Option<&str>,
+        instead: Option<&Instead>,
         forbidden: &[String],
     ) -> Result<Self, Diagnostic> {
         match &sink.value {
             #[cfg(feature = "kafka")]
-            TypedSink::Kafka(typed) => kafka::sink(&sink.at, typed, node, brokers, forbidden),
+            TypedSink::Kafka(typed) => kafka::sink(&sink.at, typed, node, instead, forbidden),
             #[cfg(not(feature = "kafka"))]
             TypedSink::Kafka(_) => Err(not_built(&sink.at, "kafka")),
             _ => local::sink(sink).map(Self::Local),

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use base64::Engine;
-use portcullis_connector_api::{Bytes, Confirm, Fate, Header, Message, Sink, Token};
-use portcullis_connector_kafka::{Connection, KafkaSink, SinkSettings, TopicRule};
+use portcullis_connector_api::{Batch, Budget, Bytes, Confirm, Fate, Header, Message, Sink, Source, Token};
+use portcullis_connector_kafka::{Connection, KafkaSink, KafkaSource, SinkSettings, SourceSettings, TopicRule};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -52,6 +52,24 @@ fn send(topic: &str, messages: &[Message], settings: impl Fn(&mut SinkSettings))
     assert!(wait::wait_until(LIMIT, || fates.0.lock().unwrap().len() == messages.len()));
     let fates = fates.0.lock().unwrap();
     assert!(fates.iter().all(|fate| matches!(fate, Fate::Stored(_))), "{fates:?}");
+}
+
+/// Reads one record with our own source: no other client takes such header names.
+fn last_record(topic: &str) -> Message {
+    let settings = SourceSettings::new(
+        Connection::plain(Kafka::shared().brokers()),
+        format!("{topic}.reader"),
+        vec![topic.to_owned()],
+    );
+    let mut source = KafkaSource::new(settings).unwrap();
+    let mut batch = Batch::default();
+    let budget = Budget { messages: 10, bytes: 1 << 20 };
+    let found = wait::wait_for(LIMIT, || {
+        source.poll(budget, Duration::from_millis(100), &mut batch).unwrap();
+        batch.records.pop()
+    });
+    Box::new(source).close(Duration::from_secs(10)).unwrap();
+    found.unwrap().message
 }
 
 fn value(record: &Value) -> Option<Vec<u8>> {
@@ -212,6 +230,9 @@ fn a_header_name_that_is_not_utf8_is_a_decode_fault_with_its_bytes_and_the_next_
     let passed = python::read(kafka.brokers(), "names.out", 1, LIMIT);
     assert_eq!(value(&passed[0]).unwrap(), b"plain");
     assert!(wait::wait_until(LIMIT, || kafka.count("names.dlq") == 1));
+    let letter = last_record("names.dlq");
+    assert_eq!((letter.key.as_deref(), letter.value.as_deref()), (Some(&b"k"[..]), Some(&b"odd"[..])));
+    assert_eq!(letter.headers.as_slice()[0], Header::new(Bytes::from_static(b"\xff\xfe"), Some("x")));
     bridge.signal("TERM");
     assert_eq!(bridge.finish(LIMIT).code(), 0);
     let audit = fs::read_to_string(folder.path().join("audit.jsonl")).unwrap();

@@ -18,6 +18,7 @@ use portcullis_connector_kafka::{Connection, TestBroker};
 use super::engine::Engine;
 use super::{DONE, FAILED, Format, NodeArguments, report, run, signals};
 use crate::audit_store::Target;
+use crate::connectors::Instead;
 use crate::plan::Plan;
 
 /// The topic for audit events while developing.
@@ -86,22 +87,22 @@ fn prepared(arguments: &DevArguments) -> anyhow::Result<Prepared> {
         Some(_) => None,
         None => Some(TestBroker::start().context("cannot start the broker inside this process")?),
     };
-    let brokers = match (&arguments.brokers, &broker) {
-        (Some(brokers), _) => brokers.clone(),
-        (None, Some(broker)) => broker.address()?,
+    let instead = match (&arguments.brokers, &broker) {
+        (Some(brokers), _) => Instead::Cluster(brokers.clone()),
+        (None, Some(broker)) => Instead::TestBroker(broker.address()?),
         (None, None) => bail!("there is no broker"),
     };
     let mut node = arguments.node.clone();
     // A port of the node's file may be taken by the bridge that runs beside.
     node.admin.get_or_insert_with(|| "127.0.0.1:0".to_owned());
     node.log.get_or_insert_with(|| "warn".to_owned());
-    let plan = match run::planned(std::slice::from_ref(&arguments.file), &node, Some(brokers.clone())) {
+    let plan = match run::planned(std::slice::from_ref(&arguments.file), &node, Some(instead)) {
         Ok(plan) => plan,
         Err(refusal) => return Ok(Prepared::Refused(report::refused(&refusal, arguments.format))),
     };
     let topics = topics::Topics::of(&plan)?;
     let lines = feed::read(&input, topics.first_source())?;
-    let connection = Connection::plain(brokers);
+    let connection = topics.connection.clone();
     topics.create(&connection, broker.as_ref())?;
     Ok(Prepared::Ready(Box::new(Session { plan, lines, topics, connection, broker })))
 }
@@ -120,7 +121,12 @@ impl Session {
         screen.sent(sent.len());
         let mut found = readback::Readback::open(&connection, &topics)?;
         let deadline = Instant::now() + LIMIT;
-        while !found.has_all(&sent) && Instant::now() < deadline && !engine.stop.requested() && !engine.has_ended() {
+        while !found.has_all(&sent)
+            && !found.is_quiet()
+            && Instant::now() < deadline
+            && !engine.stop.requested()
+            && !engine.has_ended()
+        {
             found.poll(|message, place| screen.arrived(message, place))?;
         }
         let address = engine.address;

@@ -10,6 +10,7 @@ use portcullis_config::{Code, Diagnostics, Location, ProcessEnvironment};
 use super::engine::Engine;
 use super::{DONE, FAILED, Format, NodeArguments, REFUSED, report, signals};
 use crate::audit_store::{self, Target};
+use crate::connectors::Instead;
 use crate::evidence;
 use crate::plan::{self, Options, Plan};
 use crate::telemetry::log;
@@ -62,12 +63,16 @@ fn until_the_end(engine: Engine, target: &Target) -> anyhow::Result<()> {
 }
 
 /// Reads and resolves what a subcommand was given, and sets up the log in between.
-pub(super) fn planned(files: &[PathBuf], node: &NodeArguments, brokers: Option<String>) -> Result<Plan, plan::Refusal> {
+pub(super) fn planned(
+    files: &[PathBuf],
+    node: &NodeArguments,
+    instead: Option<Instead>,
+) -> Result<Plan, plan::Refusal> {
     let options = Options {
         environment: &ProcessEnvironment,
         node_file: node.node.as_deref(),
         flags: node.flags(),
-        brokers,
+        instead,
         no_cache: node.no_cache,
     };
     let typed = plan::read(files, &options)?;

@@ -8,15 +8,15 @@ use portcullis_config::{
 use portcullis_connector_api::Template;
 use portcullis_connector_kafka as kafka;
 
-use super::{SinkPlan, SourcePlan};
+use super::{Instead, SinkPlan, SourcePlan};
 
 pub(super) fn source(
     at: &Location,
     typed: &KafkaSource,
     node: &Node,
-    brokers: Option<&str>,
+    instead: Option<&Instead>,
 ) -> Result<SourcePlan, Diagnostic> {
-    let connection = connection(at, &typed.connection, node, brokers)?;
+    let connection = connection(at, &typed.connection, node, instead)?;
     Ok(SourcePlan::Kafka(Box::new(kafka::SourceSettings {
         connection,
         topics: typed.topics.iter().map(|topic| topic.value.clone()).collect(),
@@ -43,10 +43,10 @@ pub(super) fn sink(
     at: &Location,
     typed: &KafkaSink,
     node: &Node,
-    brokers: Option<&str>,
+    instead: Option<&Instead>,
     forbidden: &[String],
 ) -> Result<SinkPlan, Diagnostic> {
-    let connection = connection(at, &typed.connection, node, brokers)?;
+    let connection = connection(at, &typed.connection, node, instead)?;
     let mut settings = kafka::SinkSettings::new(connection, topic(&typed.topic, &typed.allow, forbidden)?);
     settings.compression = match typed.compression.value {
         portcullis_config::Compression::None => kafka::Compression::None,
@@ -95,16 +95,13 @@ fn topic(
     })
 }
 
-/// A connection with its profile put in, its secrets exposed to the client alone, and nothing in it that breaks a promise.
+/// A connection with its profile put in, perhaps to another place, its secrets exposed to the client alone, and nothing in it that breaks a promise.
 pub(crate) fn connection(
     at: &Location,
     typed: &KafkaConnection,
     node: &Node,
-    brokers: Option<&str>,
+    instead: Option<&Instead>,
 ) -> Result<kafka::Connection, Diagnostic> {
-    if let Some(brokers) = brokers {
-        return Ok(kafka::Connection::plain(brokers));
-    }
     let resolved = node.resolve(typed)?;
     let portcullis_config::Cluster::Brokers(brokers) = &resolved.cluster else {
         return Err(at.diagnostic(Code::ProfileUnknown, "the profile names another profile"));
@@ -130,6 +127,14 @@ pub(crate) fn connection(
             return Err(key.at.diagnostic(Code::ValueInvalid, message));
         }
         connection.passthrough.push((key.value.clone(), value.value.expose().to_owned()));
+    }
+    match instead {
+        Some(Instead::Cluster(brokers)) => connection.brokers.clone_from(brokers),
+        Some(Instead::TestBroker(brokers)) => {
+            // It speaks neither TLS nor SASL, and there is no secret that it should see.
+            connection = kafka::Connection { brokers: brokers.clone(), tls: None, sasl: None, ..connection };
+        }
+        None => {}
     }
     Ok(connection)
 }

@@ -87,8 +87,8 @@ impl Intake {
         }
     }
 
-    /// Runs until the source ends, the process is asked to stop, or the pipeline cannot go on. What was in work then is
-    /// drained, and what is done is acknowledged, in each of the three cases.
+    /// Runs until the source ends, the process is asked to stop, or the pipeline cannot go on. What was in work is then
+    /// drained, but for the last case, and what is done is acknowledged.
     pub(super) fn run(mut self) -> Result<Summary, PipelineError> {
         let mut batch = Batch::default();
         let mut completions = Vec::new();

@@ -4,9 +4,9 @@ use std::fmt;
 
 use portcullis_connector_api::AckMode;
 
-use crate::connectors::{SinkPlan, SourcePlan};
+use crate::connectors::SourcePlan;
 
-/// The promise of a pipeline, of the weaker of its ends.
+/// The promise of a pipeline. Every sink of this version confirms what it has stored, so the source decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guarantee {
     /// Nothing is lost; after a crash messages may come twice.
@@ -24,7 +24,7 @@ impl fmt::Display for Guarantee {
     }
 }
 
-pub(super) fn of(sources: &[SourcePlan], _sink: &SinkPlan) -> Guarantee {
+pub(super) fn of(sources: &[SourcePlan]) -> Guarantee {
     let forgets = sources.iter().any(|source| source.ack_mode() == AckMode::None);
     if forgets { Guarantee::AtMostOnce } else { Guarantee::AtLeastOnce }
 }

@@ -15,7 +15,7 @@ use portcullis_config::{
 
 use sha2::{Digest, Sha256};
 
-use crate::connectors::{SinkPlan, SourcePlan};
+use crate::connectors::{Instead, SinkPlan, SourcePlan};
 use crate::pipeline::Stage;
 use crate::plugin::{Sandbox, SandboxOptions};
 
@@ -68,8 +68,8 @@ pub struct Options<'a> {
     pub node_file: Option<&'a Path>,
     /// What the command line says over the node's file.
     pub flags: Flags,
-    /// Every Kafka connection goes here instead of where its file says: for `dev`.
-    pub brokers: Option<String>,
+    /// Where every Kafka connection goes instead of where its file says.
+    pub instead: Option<Instead>,
     /// No compiled components on disk.
     pub no_cache: bool,
 }
@@ -195,7 +195,7 @@ impl Resolver<'_> {
         let (Some(sink), true) = (sink, wrong.is_empty()) else {
             return Err(wrong);
         };
-        let guarantee = guarantee::of(&sources, &sink);
+        let guarantee = guarantee::of(&sources);
         Ok(PipelinePlan { sources, stages, sink, dead_letter: dead_letter.flatten(), guarantee, config: pipeline })
     }
 
@@ -214,11 +214,11 @@ impl Resolver<'_> {
     }
 
     fn source(&self, source: &Located<Source>) -> Result<SourcePlan, Diagnostic> {
-        SourcePlan::resolve(source, self.node, self.options.brokers.as_deref())
+        SourcePlan::resolve(source, self.node, self.options.instead.as_ref())
     }
 
     fn sink(&self, sink: &Located<Sink>, forbidden: &[String]) -> Result<SinkPlan, Diagnostic> {
-        SinkPlan::resolve(sink, self.node, self.options.brokers.as_deref(), forbidden)
+        SinkPlan::resolve(sink, self.node, self.options.instead.as_ref(), forbidden)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The suite that each connector passes: one call of `source` or `sink` with a factory. A rule that a connector cannot
-//! keep by its nature is an [`Exemption`] with a reason, which the connector's crate exports and `portcullis plan` prints,
-//! so that the operator learns of it before the first message and not from its loss.
+//! keep by its nature is an [`Exemption`] with a reason, which the connector's crate exports beside it.
 //!
 //! The suite itself is behind the feature `conformance` and needs no test framework.
 

@@ -12,6 +12,8 @@ use super::topics::Topics;
 use crate::pipeline::HEADER_PREFIX;
 
 const POLL: Duration = Duration::from_millis(100);
+/// Longer than a broker takes between two messages, also a busy one.
+const QUIET: Duration = Duration::from_secs(8);
 
 /// Where a message was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +31,7 @@ pub(super) struct Readback {
     pub(super) passed: Vec<Message>,
     pub(super) dead: Vec<Message>,
     pub(super) audit: Vec<Value>,
+    last_arrival: Option<Instant>,
 }
 
 impl Readback {
@@ -37,7 +40,15 @@ impl Readback {
         let names = [&topics.sink, &topics.audit].into_iter().chain(&topics.dead_letter).cloned().collect();
         let source = KafkaSource::new(SourceSettings::new(connection.clone(), group, names))?;
         let topics = topics.clone();
-        Ok(Self { source, topics, batch: Batch::default(), passed: Vec::new(), dead: Vec::new(), audit: Vec::new() })
+        Ok(Self {
+            source,
+            topics,
+            batch: Batch::default(),
+            passed: Vec::new(),
+            dead: Vec::new(),
+            audit: Vec::new(),
+            last_arrival: None,
+        })
     }
 
     /// Leaves the broker.
@@ -53,6 +64,7 @@ impl Readback {
         self.source.poll(budget, POLL, &mut self.batch)?;
         for record in self.batch.records.drain(..) {
             let message = record.message;
+            self.last_arrival = Some(Instant::now());
             let channel = message.channel.as_str();
             if channel == self.topics.audit {
                 tell(&message, Place::Audit);
@@ -74,6 +86,11 @@ impl Readback {
         let dropped =
             sent.iter().filter(|line| line.expect.as_ref().is_some_and(|expect| expect.outcome == Outcome::Drop));
         self.passed.len() + self.dead.len() + dropped.count() >= sent.len()
+    }
+
+    /// Whether messages came and then stopped coming: where a plugin may drop, nobody knows how many will come.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.last_arrival.is_some_and(|last| last.elapsed() >= QUIET)
     }
 
     /// Reads on until the audit's last event is there.

@@ -20,21 +20,31 @@ pub(super) struct Topics {
     pub(super) sink: String,
     pub(super) dead_letter: Option<String>,
     pub(super) audit: String,
+    /// How the pipeline itself reaches its source.
+    pub(super) connection: Connection,
 }
 
 impl Topics {
     pub(super) fn of(plan: &Plan) -> anyhow::Result<Self> {
         let pipeline = plan.pipelines.first().context("there is no pipeline")?;
         let mut sources = Vec::new();
+        let mut connection = None;
         for source in &pipeline.sources {
             let SourcePlan::Kafka(settings) = source else {
                 bail!("`portcullis dev` feeds Kafka sources; this pipeline's runs with `portcullis run`");
             };
             sources.extend(settings.topics.iter().cloned());
+            connection.get_or_insert_with(|| settings.connection.clone());
         }
         let sink = fixed(&pipeline.sink)?;
         let dead_letter = pipeline.dead_letter.as_ref().map(fixed).transpose()?;
-        Ok(Self { sources, sink, dead_letter, audit: AUDIT_TOPIC.to_owned() })
+        Ok(Self {
+            sources,
+            sink,
+            dead_letter,
+            audit: AUDIT_TOPIC.to_owned(),
+            connection: connection.context("the pipeline has no source")?,
+        })
     }
 
     pub(super) fn first_source(&self) -> &str {

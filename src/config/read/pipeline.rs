@@ -36,7 +36,8 @@ pub(crate) fn pipeline(cx: &mut Context<'_>, file: &Path, node: &Node) -> Option
     let queue = window(cx, queue, "`queue`", 10_000, 16 << 20);
     let finish = fields.optional(cx, "window", |_, node| Some(node));
     let unfinished = window(cx, finish, "`window`", 100_000, 64 << 20);
-    let drains = Duration::ZERO..=Duration::from_secs(3600);
+    // A revocation drains between two polls, and librdkafka takes a consumer that does not poll for 300 s for dead.
+    let drains = Duration::ZERO..=Duration::from_secs(240);
     let drain = fields.optional(cx, "drain", |cx, node| duration(cx, node, drains));
     let help = "write it into the node's file, portcullis.yaml";
     fields.refuse(cx, "audit", Code::SettingNotAvailable, "is a setting of the node in this version", help);
