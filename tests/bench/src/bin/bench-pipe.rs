@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use portcullis_bench::bare;
 use portcullis_bench::load::{self, Arrivals};
 use portcullis_bench::process::usage;
 use portcullis_bench::table::{Rounds, row};
+use portcullis_bench::{bare, batch};
 use serde_json::json;
 
 #[derive(Parser)]
@@ -47,17 +47,21 @@ struct Arguments {
 enum Command_ {
     /// The plain loop; started by the bench itself.
     Bare { brokers: String, group: String, sources: String, destination: String },
+    /// The loop with batch consumption; started by the bench itself.
+    Batch { brokers: String, group: String, sources: String, destination: String },
 }
 
 /// A contestant: its name in the table and what is started.
 #[derive(Clone, Copy)]
 enum Contestant {
     Bare(&'static str),
+    Batch(&'static str),
     Bridge(&'static str, usize),
 }
 
-const CONTESTANTS: [Contestant; 7] = [
+const CONTESTANTS: [Contestant; 8] = [
     Contestant::Bare("plain rdkafka loop"),
+    Contestant::Batch("loop with batch consumption"),
     Contestant::Bridge("bridge0", 0),
     Contestant::Bridge("bridge1", 1),
     Contestant::Bridge("bridge2", 2),
@@ -69,7 +73,7 @@ const CONTESTANTS: [Contestant; 7] = [
 impl Contestant {
     fn name(self) -> &'static str {
         match self {
-            Self::Bare(name) | Self::Bridge(name, _) => name,
+            Self::Bare(name) | Self::Batch(name) | Self::Bridge(name, _) => name,
         }
     }
 }
@@ -77,8 +81,10 @@ impl Contestant {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if let Some(Command_::Bare { brokers, group, sources, destination }) = &arguments.command {
-        let sources: Vec<String> = sources.split(',').map(str::to_owned).collect();
-        return bare::run(brokers, group, &sources, destination);
+        return bare::run(brokers, group, &split(sources), destination);
+    }
+    if let Some(Command_::Batch { brokers, group, sources, destination }) = &arguments.command {
+        return batch::run(brokers, group, &split(sources), destination);
     }
     let brokers = arguments.brokers.clone().context("--brokers HOST:PORT of a real Kafka is missing")?;
     let name = load::run_name()?;
@@ -89,7 +95,7 @@ fn main() -> Result<()> {
     let contestants: Vec<Contestant> = CONTESTANTS
         .into_iter()
         .filter(|one| {
-            matches!(one, Contestant::Bare(_))
+            !matches!(one, Contestant::Bridge(..))
                 || arguments.only.is_empty()
                 || arguments.only.iter().any(|only| only == one.name())
         })
@@ -121,6 +127,10 @@ fn main() -> Result<()> {
     }
     load::delete_topics(&brokers, &sources)?;
     print_table(&arguments, &contestants, &results)
+}
+
+fn split(list: &str) -> Vec<String> {
+    list.split(',').map(str::to_owned).collect()
 }
 
 fn print_table(arguments: &Arguments, contestants: &[Contestant], results: &[Rounds]) -> Result<()> {
@@ -191,9 +201,10 @@ impl Run<'_> {
     fn start(&self, contestant: Contestant, destinations: &[String], folder: &Path) -> Result<Child> {
         let log = std::fs::File::create(folder.join("log"))?;
         let mut command = match contestant {
-            Contestant::Bare(_) => {
+            Contestant::Bare(_) | Contestant::Batch(_) => {
+                let loop_ = if matches!(contestant, Contestant::Batch(_)) { "batch" } else { "bare" };
                 let mut command = Command::new(std::env::current_exe()?);
-                command.args(["bare", self.brokers, &self.id, &self.sources.join(","), &destinations.join(",")]);
+                command.args([loop_, self.brokers, &self.id, &self.sources.join(","), &destinations.join(",")]);
                 command
             }
             Contestant::Bridge(_, plugins) => {
