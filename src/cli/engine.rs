@@ -10,9 +10,8 @@ use portcullis_audit::{Actor, Event, Recorder};
 
 use crate::audit_store;
 use crate::connectors::{SinkPlan, SourcePlan};
-use crate::evidence;
 use crate::pipeline::{self, Blueprint, Bounds, Identity, PipelineError, Running, Stop};
-use crate::plan::{PipelinePlan, Plan};
+use crate::plan::{PipelinePlan, Plan, evidence};
 use crate::telemetry::admin::{self, Admin};
 use crate::telemetry::readiness::Readiness;
 

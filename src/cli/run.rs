@@ -11,8 +11,7 @@ use super::engine::Engine;
 use super::{DONE, FAILED, Format, NodeArguments, REFUSED, report, signals};
 use crate::audit_store::{self, Target};
 use crate::connectors::Instead;
-use crate::evidence;
-use crate::plan::{self, Options, Plan};
+use crate::plan::{self, Options, Plan, evidence};
 use crate::telemetry::log;
 use crate::telemetry::readiness::Readiness;
 

@@ -10,9 +10,9 @@ use portcullis_flow::{Backoff, FaultKind};
 
 use super::Identity;
 use super::breaker::Breaker;
+use super::evidence;
 use super::work::Way;
 use crate::capability::Operation;
-use crate::evidence;
 use crate::plugin::{Fault, Instance, LinkedPlugin, Outcome};
 use crate::telemetry::names::Metric;
 

@@ -14,11 +14,11 @@ use portcullis_flow::{Completions, FaultKind, LaneQueues, Order, OrderKey, Windo
 
 use super::assignments::{Assignments, receive};
 use super::dead_letter::{Coordinates, DeadLetters, Pending, coordinates};
+use super::evidence::{self, Quarantined};
 use super::meters::Meters;
 use super::warnings::Warnings;
 use super::work::{Completion, Failure, Origin, Way, Work};
 use super::{Identity, Outage, PipelineError, Stop};
-use crate::evidence::{self, Quarantined};
 
 /// Positions are moved this often while messages flow, and always at a revocation and at the end.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);

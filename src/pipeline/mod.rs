@@ -8,6 +8,7 @@ mod breaker;
 mod chain;
 mod confirm;
 mod dead_letter;
+mod evidence;
 mod intake;
 mod lane;
 mod meters;
@@ -19,6 +20,7 @@ mod work;
 
 pub use chain::{On, Stage};
 pub use dead_letter::HEADER_PREFIX;
+pub(crate) use evidence::actor;
 pub use run::{Blueprint, Bounds, PipelineError, Running, SinkMaker, SourceMaker, start};
 pub use stop::Stop;
 pub use work::Way;
@@ -28,7 +30,6 @@ use std::sync::Arc;
 use portcullis_audit::Actor;
 use portcullis_connector_api::Channel;
 
-use crate::evidence;
 use crate::plugin::LinkedPlugin;
 use outage::Outage;
 

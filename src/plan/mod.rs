@@ -1,6 +1,7 @@
 //! What the files mean: every name resolved, every component linked and configured once in the sandbox, every connector's
 //! settings checked. No decision is taken after it; what it refuses was never started.
 
+pub(crate) mod evidence;
 mod guarantee;
 mod plugins;
 

@@ -8,8 +8,7 @@ use portcullis_config::{
 };
 use portcullis_flow::Backoff;
 
-use super::RefusedPlugin;
-use crate::evidence;
+use super::{RefusedPlugin, evidence};
 use crate::pipeline::{On, Stage, Way};
 use crate::plugin::{self, Grants, Level, Limits, LinkError, LinkedPlugin, PluginSpec, Sandbox};
 

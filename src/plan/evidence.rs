@@ -1,23 +1,14 @@
-//! From what happens in the bridge to the events that the audit knows.
+//! What was linked and what was refused, as the events that the audit knows.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use portcullis_audit::{
-    Actor, Budget, DeadLetter, Disabled, Event, Linked, Mode, Quarantine, Refused, Rejection, Scope, Trap,
-};
-use portcullis_flow::FaultKind;
+use portcullis_audit::{Actor, Event, Linked, Mode, Refused, Rejection};
 use serde_json::{Map, Value, json};
 
+use super::{PipelinePlan, RefusedPlugin};
 use crate::capability;
-use crate::pipeline::Stage;
-use crate::plan::{PipelinePlan, RefusedPlugin};
-use crate::plugin::{Clock, Fault, Limits, LinkError, LinkedPlugin};
-
-/// The plugin as an actor.
-pub(crate) fn actor(tenant: Option<&Arc<str>>, pipeline: &Arc<str>, plugin: &LinkedPlugin) -> Actor {
-    Actor::plugin(tenant.cloned(), pipeline.clone(), plugin.name().into(), Some(plugin.digest().into()))
-}
+use crate::pipeline::{Stage, actor};
+use crate::plugin::{Clock, Limits, LinkError, LinkedPlugin};
 
 /// The plugin of a stage as an actor.
 pub(crate) fn actor_of(pipeline: &PipelinePlan, stage: &Stage) -> Actor {
@@ -68,63 +59,6 @@ pub(crate) fn refused(error: &LinkError) -> Refused {
         LinkError::Compile { .. } => Refused::CompileFailed,
         LinkError::Configure { .. } => Refused::ConfigureFailed,
     }
-}
-
-/// A call failed: a budget, or a trap. `source` is `pipeline/topic-partition@offset`.
-pub(crate) fn faulted(actor: Actor, plugin: &LinkedPlugin, fault: &Fault, source: String) -> Event {
-    let limits = plugin.limits();
-    let limit = match fault.kind {
-        FaultKind::Fuel => Some(limits.fuel),
-        FaultKind::Deadline => Some(limits.deadline_ms),
-        FaultKind::Memory => Some(limits.memory_bytes),
-        FaultKind::Output => Some(limits.output_bytes),
-        FaultKind::HostCalls => Some(limits.host_calls),
-        FaultKind::Handles => Some(u64::from(limits.handles)),
-        FaultKind::Stack | FaultKind::Quota => None,
-        kind => {
-            let trap = Trap { kind: kind.as_str(), detail: fault.detail.clone(), instance: None, discarded: true };
-            return Event::plugin_trapped(actor, trap).about(source);
-        }
-    };
-    let scope = match fault.kind {
-        FaultKind::Memory | FaultKind::Handles => Scope::Instance,
-        _ => Scope::Invocation,
-    };
-    let budget = Budget { kind: fault.kind.as_str(), limit, used: None, scope, detail: fault.detail.clone() };
-    Event::budget_exceeded(actor, budget).about(source)
-}
-
-/// A plugin lost too many instances.
-pub(crate) fn disabled(actor: Actor, fault: &Fault, quarantine: Duration) -> Event {
-    let detail = fault.detail.clone();
-    let quarantine_ms = u64::try_from(quarantine.as_millis()).ok();
-    Event::plugin_disabled(actor, Disabled { kind: fault.kind.as_str(), detail, quarantine_ms })
-}
-
-/// What [`quarantined`] tells.
-pub(crate) struct Quarantined {
-    pub(crate) actor: Actor,
-    pub(crate) source: String,
-    pub(crate) channel: String,
-    pub(crate) queue: String,
-    pub(crate) position: String,
-    pub(crate) kind: FaultKind,
-    pub(crate) code: String,
-    pub(crate) truncated: bool,
-    pub(crate) attempts: u32,
-}
-
-/// A message is in the dead letter queue.
-pub(crate) fn quarantined(what: Quarantined) -> Event {
-    let quarantine = Quarantine {
-        channel: what.channel,
-        dead_letter: Some(DeadLetter { queue: what.queue, position: what.position }),
-        kind: what.kind.as_str(),
-        code: what.code,
-        truncated: what.truncated,
-        attempts: what.attempts,
-    };
-    Event::record_quarantined(what.actor, what.source, quarantine)
 }
 
 fn grants(plugin: &LinkedPlugin) -> Value {
