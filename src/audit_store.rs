@@ -21,9 +21,9 @@ use crate::telemetry::readiness::Readiness;
 /// Where events go when the node names no place: in the working directory.
 const DEFAULT_FILE: &str = "portcullis-audit.jsonl";
 /// Events that may wait for the store.
-const CAPACITY: usize = 8192;
-/// Past this the pipelines take nothing more in: what is in work still fits in the other half.
-const PAUSE_AT: u64 = CAPACITY as u64 / 2;
+const CAPACITY: usize = 32 * 1024;
+/// Past this the pipelines take nothing more in and the lanes wait: the slices in work, two events a message, fit in the rest.
+const PAUSE_AT: u64 = CAPACITY as u64 / 4;
 const WATCH: Duration = Duration::from_millis(100);
 const CHECK_WAIT: Duration = Duration::from_secs(10);
 

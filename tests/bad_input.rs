@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::delivery::start;
+use crate::evidence::assert_valid;
 use crate::support::broker::Broker;
 use crate::support::kafka::{Kafka, libs};
 use crate::support::process::{Process, portcullis, run};
@@ -112,6 +113,7 @@ fn a_broker_that_cannot_be_reached_is_waited_for_and_the_bridge_recovers_when_it
     assert_eq!((&found["missing"], &found["disorder"]), (&0.into(), &0.into()), "{found:#}");
     bridge.signal("TERM");
     assert_eq!(bridge.finish(LIMIT).code(), 0);
+    assert_valid(&folder.path().join("audit.jsonl"));
 }
 
 #[test]
@@ -212,6 +214,7 @@ fn a_message_larger_than_the_sink_takes_is_dead_lettered_and_without_its_value_w
     assert_eq!(reason(cut, "value.sha256").as_deref(), Some(digest));
     bridge.signal("TERM");
     assert_eq!(bridge.finish(LIMIT).code(), 0);
+    assert_valid(&folder.path().join("audit.jsonl"));
 }
 
 #[test]
@@ -235,6 +238,7 @@ fn a_header_name_that_is_not_utf8_is_a_decode_fault_with_its_bytes_and_the_next_
     assert_eq!(letter.headers.as_slice()[0], Header::new(Bytes::from_static(b"\xff\xfe"), Some("x")));
     bridge.signal("TERM");
     assert_eq!(bridge.finish(LIMIT).code(), 0);
+    assert_valid(&folder.path().join("audit.jsonl"));
     let audit = fs::read_to_string(folder.path().join("audit.jsonl")).unwrap();
     assert!(audit.lines().any(|line| line.contains("record.quarantined") && line.contains("decode")), "{audit}");
 }
@@ -264,4 +268,5 @@ fn a_value_of_a_mebibyte_and_a_thousand_headers_pass_unchanged() {
     assert_eq!(names, sent);
     bridge.signal("TERM");
     assert_eq!(bridge.finish(LIMIT).code(), 0);
+    assert_valid(&folder.path().join("audit.jsonl"));
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::evidence::assert_valid;
 use crate::support::kafka::Kafka;
 use crate::support::process::{Process, portcullis};
 use crate::support::{guest, python};
@@ -65,6 +66,7 @@ fn every_byte_header_null_and_timestamp_of_100_000_messages_arrives_in_the_order
     bridge.signal("TERM");
     let ended = bridge.finish(Duration::from_secs(30));
     assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    assert_valid(&folder.path().join("audit.jsonl"));
 }
 
 #[test]
@@ -93,6 +95,7 @@ fn a_bridge_that_is_killed_in_the_middle_of_200_000_messages_loses_none_and_keep
     bridge.signal("TERM");
     let ended = bridge.finish(Duration::from_secs(30));
     assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    assert_valid(&folder.path().join("audit.jsonl"));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The audit topic on a real Kafka: what a SIEM would read.
 
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
@@ -90,6 +91,16 @@ fn audit_records_carry_cloudevents_headers() {
         assert_eq!(header("ce_id").as_deref(), event["metadata"]["uid"].as_str());
         assert!(header("ce_type").unwrap().ends_with(event["metadata"]["event_code"].as_str().unwrap()));
         assert_eq!(header("content-type").as_deref(), Some("application/json"));
+    }
+}
+
+/// Every event of an audit file is a valid OCSF event, and there is at least one.
+pub(crate) fn assert_valid(file: &Path) {
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(!text.is_empty());
+    for line in text.lines() {
+        let faults = portcullis_audit::schema::faults_of(&serde_json::from_str(line).unwrap());
+        assert!(faults.is_empty(), "{}\n{line}", faults.join("\n"));
     }
 }
 

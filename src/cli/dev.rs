@@ -96,6 +96,7 @@ fn prepared(arguments: &DevArguments) -> anyhow::Result<Prepared> {
     // A port of the node's file may be taken by the bridge that runs beside.
     node.admin.get_or_insert_with(|| "127.0.0.1:0".to_owned());
     node.log.get_or_insert_with(|| "warn".to_owned());
+    show::linking(arguments.format);
     let plan = match run::planned(std::slice::from_ref(&arguments.file), &node, Some(instead)) {
         Ok(plan) => plan,
         Err(refusal) => return Ok(Prepared::Refused(report::refused(&refusal, arguments.format))),

@@ -75,6 +75,11 @@ pub(super) fn sink(
             })?;
         }
     }
+    if u64::from(settings.queue_kbytes) * 1024 < u64::from(settings.max_message_bytes) {
+        // Such a message would never find room, not even in an empty queue.
+        let message = "the producer's queue is smaller than `max_message_bytes`";
+        return Err(at.diagnostic(Code::KeyConflict, message).help("raise `queue.bytes` or lower `max_message_bytes`"));
+    }
     Ok(SinkPlan::Kafka(Box::new(settings)))
 }
 

@@ -127,9 +127,18 @@ impl Assignments {
 
 /// Takes a message in and gives it its token. `None` where the assignment is gone or the offset does not ascend: the
 /// source has broken its contract, and the message comes again after a restart.
-pub(super) fn receive(assignment: &mut Assignment, offset: i64, message: &Message, size_bytes: usize) -> Option<Token> {
+pub(super) fn receive(
+    assignment: &mut Assignment,
+    offset: i64,
+    message: &Message,
+    size_bytes: usize,
+) -> Option<(Token, u64)> {
     match assignment.tracker.received(offset, size_bytes, message.clone()) {
-        Ok(sequence) => Some(token(assignment.source, assignment.id, sequence)),
+        Ok(sequence) => {
+            // 2^44 messages of one assignment last half a year at a million a second.
+            let number = u64::from(assignment.id.0) << 44 | sequence;
+            Some((token(assignment.source, assignment.id, sequence), number))
+        }
         Err(error) => {
             tracing::error!(%error, channel = %assignment.channel, partition = assignment.partition, "not tracked");
             None

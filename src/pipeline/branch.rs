@@ -12,6 +12,7 @@ use super::chain::Chain;
 use super::dead_letter::DeadLetters;
 use super::intake::{Intake, Parts, Summary};
 use super::lane::Lane;
+use super::revoked::{Revoked, Seen};
 use super::run::{Blueprint, PipelineError, Shared, Sinks, SourceMaker, panic_text, retry_while_unreachable};
 use super::work::{Completion, Work};
 use crate::telemetry::names::Metric;
@@ -20,6 +21,7 @@ pub(super) struct Branch<'a> {
     pub(super) number: u8,
     pub(super) source: &'a SourceMaker,
     pub(super) completions: Arc<Completions<Completion>>,
+    pub(super) revoked: Arc<Revoked>,
     pub(super) blueprint: &'a Blueprint,
     pub(super) sinks: &'a Sinks,
     pub(super) shared: &'a Shared,
@@ -30,7 +32,10 @@ impl Branch<'_> {
     pub(super) fn run(&self) -> Result<usize, PipelineError> {
         let queues = Arc::new(LaneQueues::<Work>::new(self.blueprint.lanes, self.blueprint.queue));
         let mut lanes = Vec::new();
-        let ended = self.start_lanes(&queues, &mut lanes).and_then(|()| self.take_in(&queues));
+        // A panic here must not leave the other branches and the lanes behind.
+        let run = || self.start_lanes(&queues, &mut lanes).and_then(|()| self.take_in(&queues));
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
+            .unwrap_or_else(|panic| Err(PipelineError::Panicked(panic_text(&*panic))));
         if ended.is_err() {
             self.shared.stop.request();
         }
@@ -65,6 +70,7 @@ impl Branch<'_> {
             source,
             queues: queues.clone(),
             completions: self.completions.clone(),
+            revoked: self.revoked.clone(),
             sink: self.sinks.sink.clone(),
             dead_letters: letters.map(|sink| DeadLetters::new(shared.identity.name.clone(), sink.clone())),
             order: blueprint.order,
@@ -99,6 +105,9 @@ impl Branch<'_> {
                 chain,
                 sink: self.sinks.sink.clone(),
                 holdback: Holdback::new(),
+                revoked: self.revoked.clone(),
+                seen: Seen::default(),
+                audit_full: shared.audit_full.clone(),
                 parked: Metric::Parked.gauge(&labels),
                 seed: index as u64,
                 kept: Vec::new(),

@@ -4,7 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use portcullis_connector_api::{
-    ConnectorError, ErrorKind, Header, Message, Receipt, Refusal, SendError, Sink, Timestamp, Token,
+    Channel, ConnectorError, ErrorKind, Header, Message, Receipt, Refusal, RefusalKind, SendError, Sink, Timestamp,
+    Token,
 };
 use sha2::{Digest, Sha256};
 
@@ -13,9 +14,15 @@ use super::work::{Failure, Origin};
 /// Prefix of the headers that a dead letter gets. A consumer that redrives removes exactly these.
 pub const HEADER_PREFIX: &str = "__portcullis.errors.";
 
+/// How often a record is sent again that was refused for another reason than its size.
+const RESENDS: u32 = 5;
+/// Dead letters that may wait for room in the queue before the intake stops.
+const MOST_WAITING: usize = 1024;
+
 /// Where a failed message stood at its source.
 #[derive(Clone, Debug)]
 pub(super) struct Coordinates {
+    pub(super) channel: Channel,
     pub(super) partition: i32,
     pub(super) offset: i64,
 }
@@ -35,11 +42,17 @@ pub(super) struct Pending {
     pub(super) failure: Failure,
     pub(super) at: Coordinates,
     pub(super) truncated: bool,
+    resends: u32,
 }
 
 impl DeadLetters {
     pub(super) fn new(pipeline: Arc<str>, sink: Arc<dyn Sink>) -> Self {
         Self { pipeline, sink, pending: HashMap::new(), waiting: VecDeque::new() }
+    }
+
+    /// Whether so many wait for room that nothing more may be taken in.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= MOST_WAITING
     }
 
     pub(super) fn sink(&self) -> &Arc<dyn Sink> {
@@ -58,11 +71,17 @@ impl DeadLetters {
         failure: Failure,
     ) -> Result<(), ConnectorError> {
         let record = self.record(original, &at, &failure);
-        self.pending.insert(token, Pending { failure, at, truncated: false });
+        self.pending.insert(token, Pending { failure, at, truncated: false, resends: 0 });
+        if !self.waiting.is_empty() {
+            self.waiting.push_back((token, record));
+            return Ok(());
+        }
         self.hand_over(token, record, original)
     }
 
-    /// After a refusal: sends the record without its value, with size and digest of what was left out.
+    /// After a refusal: a record that is too large is sent without its value, with size and digest of what was left out. Any
+    /// other refusal may be about the timestamp, or about another record of the same batch: the whole record is sent again,
+    /// without its timestamp, before anything is left out.
     ///
     /// # Errors
     /// When this was the record without value: there is nothing smaller to try, and a loop would never end.
@@ -82,9 +101,16 @@ impl DeadLetters {
                 format!("the dead letter queue of pipeline {pipeline} refuses even a record without value: {refusal}"),
             ));
         }
-        pending.truncated = true;
         let (at, failure) = (pending.at.clone(), pending.failure.clone());
-        let record = self.truncated(original, &at, &failure);
+        let record = if refusal.kind == RefusalKind::Rejected && pending.resends < RESENDS {
+            pending.resends += 1;
+            let mut record = self.record(original, &at, &failure);
+            record.timestamp = Timestamp::Unknown;
+            record
+        } else {
+            pending.truncated = true;
+            self.truncated(original, &at, &failure)
+        };
         self.hand_over(token, record, original)
     }
 
@@ -99,7 +125,15 @@ impl DeadLetters {
         for _ in 0..self.waiting.len() {
             let Some((token, record)) = self.waiting.pop_front() else { break };
             match original(token) {
-                Some(message) => self.hand_over(token, record, message)?,
+                Some(message) => {
+                    let waiting = self.waiting.len();
+                    self.hand_over(token, record, message)?;
+                    if self.waiting.len() > waiting {
+                        // Still full: this one keeps its place, and the others need not be tried.
+                        self.waiting.rotate_right(1);
+                        return Ok(());
+                    }
+                }
                 // Its partition was revoked meanwhile: the next owner meets the message again.
                 None => drop(self.pending.remove(&token)),
             }
@@ -153,7 +187,6 @@ impl DeadLetters {
         const LARGEST_KEY_BYTES: usize = 64 * 1024;
         let mut bare = Message::new(original.channel.clone());
         bare.key = original.key.clone().filter(|key| key.len() <= LARGEST_KEY_BYTES);
-        bare.timestamp = original.timestamp;
         let mut record = self.record(&bare, at, failure);
         let value = original.value.as_deref().unwrap_or_default();
         let mut header = |name: &str, text: String| {

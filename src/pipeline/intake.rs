@@ -16,6 +16,7 @@ use super::assignments::{Assignments, receive};
 use super::dead_letter::{Coordinates, DeadLetters, Pending, coordinates};
 use super::evidence::{self, Quarantined};
 use super::meters::Meters;
+use super::revoked::Revoked;
 use super::warnings::Warnings;
 use super::work::{Completion, Failure, Origin, Way, Work};
 use super::{Identity, Outage, PipelineError, Stop};
@@ -37,6 +38,7 @@ pub(super) struct Parts {
     pub(super) source: Box<dyn Source>,
     pub(super) queues: Arc<LaneQueues<Work>>,
     pub(super) completions: Arc<Completions<Completion>>,
+    pub(super) revoked: Arc<Revoked>,
     pub(super) sink: Arc<dyn Sink>,
     pub(super) dead_letters: Option<DeadLetters>,
     pub(super) order: Order,
@@ -63,6 +65,8 @@ pub(super) struct Intake {
     /// For `order: none`.
     round_robin: u64,
     acknowledgements: Vec<Acknowledgement>,
+    /// Dead letters whose event waits for the audit. Bounded by the windows.
+    deferred: Vec<Completion>,
     next_commit: Instant,
     last_poll: Instant,
     source_ended: bool,
@@ -80,6 +84,7 @@ impl Intake {
             staged_bytes: vec![0; lanes],
             round_robin: 0,
             acknowledgements: Vec::new(),
+            deferred: Vec::new(),
             next_commit: Instant::now() + COMMIT_INTERVAL,
             last_poll: Instant::now(),
             source_ended: false,
@@ -109,11 +114,12 @@ impl Intake {
         if self.parts.stop.requested() || self.source_ended && self.assignments.outstanding() == 0 {
             return Ok(false);
         }
+        let letters_full = self.parts.dead_letters.as_ref().is_some_and(DeadLetters::is_full);
         let room = self.parts.queues.room();
         let budget = Budget { messages: room.messages.min(POLL_MESSAGES), bytes: room.bytes.min(POLL_BYTES) };
         let audit_full = self.parts.audit_full.load(Ordering::Relaxed);
-        if self.source_ended || audit_full || room.is_exhausted() {
-            if self.source_ended || audit_full {
+        if self.source_ended || audit_full || letters_full || room.is_exhausted() {
+            if self.source_ended || audit_full || letters_full {
                 self.parts.completions.wait(POLL_WAIT);
             } else {
                 self.parts.queues.wait_for_room(POLL_WAIT);
@@ -171,7 +177,7 @@ impl Intake {
             let Some(assignment) = self.assignments.get_mut(record.assignment) else {
                 continue;
             };
-            let Some(token) = receive(assignment, record.offset, &record.message, size_bytes) else {
+            let Some((token, number)) = receive(assignment, record.offset, &record.message, size_bytes) else {
                 continue;
             };
             messages += 1;
@@ -194,6 +200,7 @@ impl Intake {
             let work = Work {
                 message: record.message,
                 token,
+                number,
                 key,
                 partition: assignment.partition,
                 offset: record.offset,
@@ -236,11 +243,18 @@ impl Intake {
 
     fn settle(&mut self, completions: &mut Vec<Completion>) -> Result<(), PipelineError> {
         self.parts.completions.drain(completions);
+        completions.append(&mut self.deferred);
+        let audit_full = self.parts.audit_full.load(Ordering::Relaxed);
         let mut stored = (0_u64, 0_u64);
         let settled = completions.drain(..).try_for_each(|completion| match completion {
             Completion::Stored(token) => {
                 stored.0 += 1;
                 stored.1 += self.done(token);
+                Ok(())
+            }
+            // Its event would have to wait for room, and everything else with it.
+            Completion::DeadLettered(..) if audit_full => {
+                self.deferred.push(completion);
                 Ok(())
             }
             other => self.settle_one(other),
@@ -279,15 +293,17 @@ impl Intake {
             Completion::DeadLettered(token, receipt) => {
                 let pending = self.parts.dead_letters.as_mut().and_then(|letters| letters.confirmed(token));
                 if let Some(pending) = pending {
-                    self.record_quarantine(token, pending, receipt);
+                    self.record_quarantine(pending, receipt);
                 }
                 self.done(token);
                 self.meters.dead_lettered();
             }
             Completion::DeadLetterRefused(token, refusal) => {
-                if let (Some(letters), Some(message)) = (&mut self.parts.dead_letters, self.assignments.message(token))
-                {
-                    letters.refused(token, message, &refusal)?;
+                if let Some(letters) = &mut self.parts.dead_letters {
+                    match self.assignments.message(token) {
+                        Some(message) => letters.refused(token, message, &refusal)?,
+                        None => drop(letters.confirmed(token)),
+                    }
                 }
             }
             Completion::Broken(error) => return Err(PipelineError::Connector(*error)),
@@ -295,8 +311,8 @@ impl Intake {
         Ok(())
     }
 
-    fn record_quarantine(&self, token: Token, pending: Pending, receipt: Receipt) {
-        let Some((partition, offset, message)) = self.assignments.find(token) else { return };
+    /// Also for a message whose partition has gone meanwhile: the record is in the queue.
+    fn record_quarantine(&self, pending: Pending, receipt: Receipt) {
         let identity = &self.parts.identity;
         let queue = identity.dead_letter_name.to_string();
         let actor = match &pending.failure.origin {
@@ -305,8 +321,8 @@ impl Intake {
         };
         self.parts.recorder.record(evidence::quarantined(Quarantined {
             actor,
-            source: identity.source_coordinates(&message.channel, partition, offset),
-            channel: message.channel.to_string(),
+            source: identity.source_coordinates(&pending.at.channel, pending.at.partition, pending.at.offset),
+            channel: pending.at.channel.to_string(),
             position: coordinates(&queue, receipt),
             queue,
             kind: pending.failure.kind,
@@ -331,7 +347,15 @@ impl Intake {
         self.meters.fault(&failure);
         self.warnings.failure(&self.parts.identity.name, &failure);
         let Some((partition, offset, message)) = self.assignments.find(token) else {
-            return Ok(());
+            // Its partition is another's now; but a lane that was told to stop has stopped.
+            return match failure.way {
+                Way::Stop => Err(PipelineError::Message {
+                    at: "of a revoked partition".to_owned(),
+                    kind: failure.kind,
+                    code: failure.code,
+                }),
+                _ => Ok(()),
+            };
         };
         if failure.way == Way::Drop {
             self.done(token);
@@ -341,13 +365,17 @@ impl Intake {
         if failure.way == Way::DeadLetter
             && let Some(letters) = &mut self.parts.dead_letters
         {
-            return Ok(letters.send(token, message, Coordinates { partition, offset }, failure)?);
+            return Ok(letters.send(
+                token,
+                message,
+                Coordinates { channel: message.channel.clone(), partition, offset },
+                failure,
+            )?);
         }
         Err(PipelineError::Message {
             at: self.parts.identity.source_coordinates(&message.channel, partition, offset),
             kind: failure.kind,
             code: failure.code,
-            detail: failure.detail,
         })
     }
 
@@ -423,6 +451,8 @@ impl Intake {
             self.acknowledge(true)?;
         }
         self.acknowledgements.retain(|entry| !ids.contains(&entry.assignment));
+        self.parts.revoked.add(ids);
+        self.meters.forget_lag(&self.assignments, ids);
         self.assignments.remove(ids);
         Ok(self.parts.source.release(ids)?)
     }

@@ -2,19 +2,22 @@
 //! order.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use portcullis_connector_api::{SendError, Sink};
+use portcullis_connector_api::{SendError, Sink, Token};
 use portcullis_flow::{Completions, FaultKind, Holdback, LaneQueues, Taken};
 
 use super::Identity;
 use super::chain::{Chain, Tally};
+use super::revoked::{Revoked, Seen};
 use super::work::{Completion, Failure, Origin, Way, Work};
 use crate::plugin::{Outcome, Reason};
 
 /// At most this many messages go through the chain together; a slice is what is waiting, it is never waited for.
 const SLICE: usize = 256;
 const IDLE_WAIT: Duration = Duration::from_millis(200);
+const AUDIT_WAIT: Duration = Duration::from_millis(50);
 /// Host calls are written to the audit in windows of this length.
 const AUDIT_WINDOW: Duration = Duration::from_secs(1);
 
@@ -27,6 +30,9 @@ pub(super) struct Lane {
     pub(super) sink: Arc<dyn Sink>,
     pub(super) holdback: Holdback<Work>,
     pub(super) parked: metrics::Gauge,
+    pub(super) revoked: Arc<Revoked>,
+    pub(super) seen: Seen,
+    pub(super) audit_full: Arc<AtomicBool>,
     /// Scatters the pauses before retries.
     pub(super) seed: u64,
     /// Reused from slice to slice.
@@ -43,7 +49,13 @@ impl Lane {
                 Some(due) => due.saturating_duration_since(Instant::now()).min(IDLE_WAIT),
                 None => IDLE_WAIT,
             };
+            // Each message can become an event; with the audit full there would be no room for it.
+            while self.audit_full.load(Ordering::Relaxed) && !self.queues.is_closed() {
+                std::thread::park_timeout(AUDIT_WAIT);
+            }
             match self.queues.take(self.index, &mut slice, SLICE, wait) {
+                // The pipeline has ended without these: they are undone and come again.
+                Taken::Items if self.queues.is_closed() => break,
                 Taken::Items => self.process(&mut slice),
                 Taken::TimedOut => {}
                 Taken::Closed => break,
@@ -72,9 +84,12 @@ impl Lane {
             let mut tally = Tally::default();
             let started = Instant::now();
             for mut work in slice.drain(..) {
+                if self.is_over(work.token) {
+                    continue;
+                }
                 // An earlier message of this slice may have parked the key at this very stage.
-                if self.holdback.holds_back(work.key, work.token.0) {
-                    self.holdback.push_behind(work.key, work.token.0, work);
+                if self.holdback.holds_back(work.key, work.number) {
+                    self.holdback.push_behind(work.key, work.number, work);
                     continue;
                 }
                 let outcome = self.step(&mut work);
@@ -95,8 +110,8 @@ impl Lane {
     }
 
     fn unless_parked(&mut self, work: Work, then: impl FnOnce(&mut Self, Work)) {
-        if self.holdback.holds_back(work.key, work.token.0) {
-            self.holdback.push_behind(work.key, work.token.0, work);
+        if self.holdback.holds_back(work.key, work.number) {
+            self.holdback.push_behind(work.key, work.number, work);
         } else {
             then(self, work);
         }
@@ -118,8 +133,9 @@ impl Lane {
     /// Messages whose pause is over, each followed by those that waited behind it.
     fn retry_due(&mut self) {
         while let Some((key, mut work)) = self.holdback.due(Instant::now()) {
-            if self.queues.is_closed() {
-                return;
+            if self.is_over(work.token) {
+                self.holdback.done(key);
+                continue;
             }
             let outcome = loop {
                 if work.stage >= self.chain.len() {
@@ -127,8 +143,10 @@ impl Lane {
                 }
                 let stage = work.stage;
                 let mut tally = Tally::default();
+                let started = Instant::now();
                 let outcome = self.step(&mut work);
                 tally.add(&outcome);
+                tally.time = started.elapsed();
                 self.chain.count(stage, &tally);
                 if !matches!(outcome, Outcome::Pass) {
                     break outcome;
@@ -151,7 +169,7 @@ impl Lane {
     /// A message that did not pass: parked, dropped or on its way out.
     fn leave(&mut self, mut work: Work, outcome: Outcome) {
         match self.judge(&mut work, outcome) {
-            Judgement::Again(at) => self.holdback.park(work.key, work.token.0, work, at),
+            Judgement::Again(at) => self.holdback.park(work.key, work.number, work, at),
             judgement => self.take_out(&work, judgement),
         }
     }
@@ -164,8 +182,18 @@ impl Lane {
         let Some(stage) = self.chain.stage(work.stage) else { return };
         let origin = Origin::Plugin(stage.plugin.clone());
         let attempts = work.attempts + 1;
-        let failure = Failure { kind, code: reason.code, detail: reason.detail, origin, attempts, way };
+        let code = stable(reason.code, kind);
+        let failure = Failure { kind, code, detail: reason.detail, origin, attempts, way };
         self.completions.push(Completion::Failed(work.token, Box::new(failure)));
+        if way == Way::Stop {
+            // Nothing of its key may leave after it, and the intake learns of it only at its next turn.
+            self.queues.close();
+        }
+    }
+
+    /// Whether nothing of this message may happen any more: the pipeline has ended, or its partition is another's.
+    fn is_over(&mut self, token: Token) -> bool {
+        self.queues.is_closed() || self.seen.is_gone(&self.revoked, token)
     }
 
     /// What the operator's `on:` makes of an outcome.
@@ -205,22 +233,27 @@ impl Lane {
 
     /// Hands a message to the sink; a full sink holds the lane, which fills the queue, which stops the intake.
     fn send(&mut self, work: &Work) {
-        loop {
+        while !self.is_over(work.token) {
             match self.sink.send(&work.message, work.token) {
                 Ok(()) => return,
-                Err(SendError::Full) => {
-                    if self.queues.is_closed() {
-                        // The pipeline has ended without this message: it is undone and comes again.
-                        return;
-                    }
-                    self.sink.wait_for_room(IDLE_WAIT);
-                }
+                Err(SendError::Full) => self.sink.wait_for_room(IDLE_WAIT),
                 Err(SendError::Refused(refusal)) => {
                     return self.completions.push(Completion::Refused(work.token, Box::new(refusal)));
                 }
                 Err(SendError::Fatal(error)) => return self.completions.push(Completion::Broken(Box::new(error))),
             }
         }
+    }
+}
+
+/// The plugin's code where it is the short stable name that it should be. It goes into logs, headers and the audit, where
+/// nobody expects a sentence, a payload or another tool's syntax.
+fn stable(code: String, kind: FaultKind) -> String {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    match code.as_str() {
+        "" => kind.as_str().to_owned(),
+        text if text.chars().all(is_name) => code,
+        _ => "invalid_code".to_owned(),
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use metrics::{Counter, Gauge};
+use portcullis_connector_api::AssignmentId;
 
 use super::Identity;
-use super::assignments::Assignments;
+use super::assignments::{Assignment, Assignments};
 use super::intake::Parts;
 use super::work::{Failure, Origin};
 use crate::telemetry::names::Metric;
@@ -85,6 +86,19 @@ impl Meters {
             .increment(1);
     }
 
+    /// A partition that is another's must not go on counting here.
+    pub(super) fn forget_lag(&self, assignments: &Assignments, ids: &[AssignmentId]) {
+        for assignment in assignments.iter().filter(|assignment| ids.contains(&assignment.id)) {
+            self.lag(assignment).set(0.0);
+        }
+    }
+
+    fn lag(&self, assignment: &Assignment) -> Gauge {
+        let partition = assignment.partition.to_string();
+        let labels = [("pipeline", &*self.pipeline), ("topic", &*assignment.channel), ("partition", &*partition)];
+        Metric::Lag.gauge(&labels)
+    }
+
     /// Called once a second.
     pub(super) fn gauges(&self, parts: &Parts, assignments: &Assignments) {
         let depth = parts.queues.depth();
@@ -99,10 +113,7 @@ impl Meters {
         let lag = parts.source.lag();
         for (id, messages) in lag {
             if let Some(assignment) = assignments.iter().find(|assignment| assignment.id == id) {
-                let partition = assignment.partition.to_string();
-                Metric::Lag
-                    .gauge(&[("pipeline", &self.pipeline), ("topic", &assignment.channel), ("partition", &partition)])
-                    .set(messages as f64);
+                self.lag(assignment).set(messages as f64);
             }
         }
     }

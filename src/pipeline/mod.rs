@@ -13,6 +13,7 @@ mod intake;
 mod lane;
 mod meters;
 mod outage;
+mod revoked;
 mod run;
 mod stop;
 mod warnings;

@@ -60,16 +60,14 @@ pub enum PipelineError {
     #[error(transparent)]
     Connector(#[from] ConnectorError),
     /// A message has nowhere to go: `on:` says `stop`, or nothing is declared.
-    #[error("message {at} stops the pipeline: {kind}: {code}: {detail}")]
+    #[error("message {at} stops the pipeline: {kind}: {code}")]
     Message {
         /// Its source coordinates.
         at: String,
         /// The kind of fault.
         kind: FaultKind,
-        /// The plugin's code.
+        /// The plugin's code. Its sentence may quote the value and is not in an error.
         code: String,
-        /// The plugin's sentence.
-        detail: String,
     },
     /// A plugin cannot be instantiated.
     #[error("plugin {plugin} cannot start: {}", .fault.detail)]
@@ -175,6 +173,7 @@ fn run(blueprint: Blueprint, shared: &Shared, part: &str) -> Result<usize, Pipel
             number,
             source,
             completions,
+            revoked: Arc::default(),
             blueprint: &blueprint,
             sinks: &sinks,
             shared,
@@ -188,6 +187,9 @@ fn run(blueprint: Blueprint, shared: &Shared, part: &str) -> Result<usize, Pipel
                 std::thread::Builder::new().name(name).spawn_scoped(scope, || branch.run())
             })
             .collect();
+        if threads.iter().any(Result::is_err) {
+            shared.stop.request();
+        }
         let join = |thread: std::io::Result<std::thread::ScopedJoinHandle<'_, _>>| {
             thread?.join().unwrap_or_else(|panic| Err(PipelineError::Panicked(panic_text(&*panic))))
         };

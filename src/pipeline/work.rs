@@ -12,6 +12,8 @@ pub(super) struct Work {
     /// With the edits made so far; what arrived is kept by the intake.
     pub(super) message: Message,
     pub(super) token: Token,
+    /// Ascends within a key: the assignment and the whole sequence number.
+    pub(super) number: u64,
     /// Messages of one key are processed one after the other.
     pub(super) key: OrderKey,
     pub(super) partition: i32,

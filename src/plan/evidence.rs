@@ -40,7 +40,12 @@ pub(crate) fn rejected(plugin: &RefusedPlugin) -> Event {
         plugin.plugin.as_str().into(),
         plugin.digest.as_deref().map(Arc::from),
     );
-    Event::plugin_rejected(actor, Rejection { refused: plugin.refused, detail: plugin.detail.clone(), version: None })
+    // What a plugin says of its configuration may quote it, secrets among it: that is for the operator's eyes.
+    let detail = match plugin.refused {
+        Refused::ConfigureFailed => "the plugin refused its configuration".to_owned(),
+        _ => plugin.detail.clone(),
+    };
+    Event::plugin_rejected(actor, Rejection { refused: plugin.refused, detail, version: None })
 }
 
 /// The audit's word for a refusal; `--format json` uses the same.

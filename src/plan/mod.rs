@@ -36,6 +36,9 @@ impl Plan {
     pub fn digest(&self) -> String {
         let files = self.pipelines.iter().map(|pipeline| &pipeline.config.file).chain(&self.node.file);
         let mut digest = Sha256::new();
+        for stage in self.pipelines.iter().flat_map(|pipeline| &pipeline.stages) {
+            digest.update(Sha256::digest(stage.plugin.spec().config_json.as_bytes()));
+        }
         for file in files {
             let bytes = std::fs::read(file).unwrap_or_default();
             digest.update((bytes.len() as u64).to_be_bytes());
@@ -200,7 +203,7 @@ impl Resolver<'_> {
         Ok(PipelinePlan { sources, stages, sink, dead_letter: dead_letter.flatten(), guarantee, config: pipeline })
     }
 
-    /// A template must never reach the evidence or the dead letters.
+    /// A template must never reach the evidence, the dead letters, or the pipeline's own source.
     fn forbidden_topics(&self, pipeline: &Pipeline) -> Vec<String> {
         let mut topics = Vec::new();
         if let Some(target) = &self.node.audit.target
@@ -210,6 +213,11 @@ impl Resolver<'_> {
         }
         if let Some(Located { value: Sink::Kafka(letters), .. }) = &pipeline.dead_letter {
             topics.push(letters.topic.value.to_string());
+        }
+        for source in &pipeline.sources {
+            if let Source::Kafka(kafka) = &source.value {
+                topics.extend(kafka.topics.iter().map(|topic| topic.value.clone()));
+            }
         }
         topics
     }

@@ -17,7 +17,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use crate::scenarios;
 use crate::support::{ALL, LIMIT, Reader, Writer, block_on, message, numbered, settings};
 
-fn cluster() -> Connection {
+pub(crate) fn cluster() -> Connection {
     let brokers = std::env::var("BRIDGE_TEST_BROKERS");
     Connection::plain(
         brokers.expect("needs a Kafka broker: `cargo xtask test brokers` starts one and sets BRIDGE_TEST_BROKERS"),
@@ -25,13 +25,13 @@ fn cluster() -> Connection {
 }
 
 /// A name that no other test and no earlier run has.
-fn fresh(what: &str) -> String {
+pub(crate) fn fresh(what: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let run = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     format!("{what}-{run}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn topic(connection: &Connection, topic: Topic) -> String {
+pub(crate) fn topic(connection: &Connection, topic: Topic) -> String {
     assert_eq!(create_topics(connection, std::slice::from_ref(&topic), LIMIT).unwrap(), [topic.name.as_str()]);
     topic.name
 }

@@ -8,6 +8,7 @@
 )]
 
 mod cluster;
+mod conformance;
 mod mock;
 mod scenarios;
 mod support;

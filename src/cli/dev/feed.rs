@@ -41,6 +41,13 @@ pub(super) fn read(path: &Path, channel: &str) -> anyhow::Result<Vec<Line>> {
             // The broker would choose one, and the summary could not tell messages of one key apart.
             message.timestamp = Timestamp::Created(start_ms + lines.len() as i64);
         }
+        if lines.iter().any(|line: &Line| line.message.timestamp == message.timestamp) {
+            let ms = message.timestamp.millis().unwrap_or_default();
+            bail!(
+                "{}:{number}: timestamp_ms {ms} is that of an earlier line; messages are told apart by it",
+                path.display()
+            );
+        }
         lines.push(Line { message, expect: parsed.expect });
     }
     if lines.is_empty() {

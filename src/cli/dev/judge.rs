@@ -108,14 +108,21 @@ fn is_same(message: &Message, other: &Message) -> bool {
 fn order_faults(sent: &[Sent], passed: &[Message]) -> Vec<String> {
     let mut by_key: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for message in passed {
-        by_key.entry(message.key.clone()).or_default().push(message.timestamp.millis());
+        // By the key as sent: an enricher may have changed it. Null keys have no order between partitions.
+        let line = sent.iter().find(|line| is_same(message, &line.message));
+        if let Some(key) = line.and_then(|line| line.message.key.clone()) {
+            by_key.entry(key).or_default().push(message.timestamp.millis());
+        }
     }
     let mut faults = Vec::new();
     for (key, times) in by_key {
-        let expected = sent.iter().filter(|line| line.message.key == key).map(|line| line.message.timestamp.millis());
+        let expected = sent
+            .iter()
+            .filter(|line| line.message.key.as_ref() == Some(&key))
+            .map(|line| line.message.timestamp.millis());
         let expected: Vec<_> = expected.filter(|time| times.contains(time)).collect();
         if expected != times {
-            faults.push(format!("messages of key {:?} are out of order or doubled", key.unwrap_or_default()));
+            faults.push(format!("messages of key {:?} are out of order or doubled", key));
         }
     }
     faults

@@ -36,7 +36,8 @@ pub(super) struct Readback {
 
 impl Readback {
     pub(super) fn open(connection: &Connection, topics: &Topics) -> anyhow::Result<Self> {
-        let group = format!("portcullis-dev-{}", std::process::id());
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
+        let group = format!("portcullis-dev-{}-{now}", std::process::id());
         let names = [&topics.sink, &topics.audit].into_iter().chain(&topics.dead_letter).cloned().collect();
         let source = KafkaSource::new(SourceSettings::new(connection.clone(), group, names))?;
         let topics = topics.clone();

@@ -20,6 +20,13 @@ pub(super) struct Screen {
     is_inside: bool,
 }
 
+/// Said before the longest silence: the compiler's.
+pub(super) fn linking(format: Format) {
+    if format == Format::Text {
+        println!("plugins    are compiled and linked in the sandbox: some seconds the first time, then from the cache");
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Colour {
     Green,
