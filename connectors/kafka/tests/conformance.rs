@@ -24,7 +24,7 @@ const MAX_MESSAGE_BYTES: u32 = 1_000_000;
 /// Kafka can keep every rule, so it is exempted from none.
 const NO_EXEMPTIONS: &[Exemption] = &[];
 
-/// A topic that keeps what the suite stores: some of its messages are older than a week, and so is what a broker deletes.
+/// A topic that keeps what the suite stores: some of its messages are too old for the usual retention.
 fn lasting_topic(connection: &Connection, partitions: i32) -> String {
     let mut lasting = Topic::new(fresh("conformance"), partitions);
     lasting.settings = vec![("retention.ms".into(), "-1".into())];
@@ -104,7 +104,7 @@ impl SourcePlace for Group {
 impl Drop for Group {
     fn drop(&mut self) {
         // Whether it went well was asked at the restart. Here a rule is broken already, and its own failure says more.
-        let _ = self.other_has_left();
+        drop(self.other.take().map(JoinHandle::join));
     }
 }
 
