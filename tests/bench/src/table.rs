@@ -13,6 +13,19 @@ pub struct Rounds {
     pub peak_mib: Vec<f64>,
 }
 
+impl Rounds {
+    /// The mean of two contestants, round by round.
+    #[must_use]
+    pub fn mean(&self, other: &Self) -> Self {
+        let mean = |one: &[f64], other: &[f64]| one.iter().zip(other).map(|(a, b)| f64::midpoint(*a, *b)).collect();
+        Self {
+            cpu_s_per_million: mean(&self.cpu_s_per_million, &other.cpu_s_per_million),
+            per_second: mean(&self.per_second, &other.per_second),
+            peak_mib: mean(&self.peak_mib, &other.peak_mib),
+        }
+    }
+}
+
 /// The middle value; of an even number, the lower middle.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
