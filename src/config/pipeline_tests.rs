@@ -225,7 +225,7 @@ fn a_value_of_a_pipeline_key_says_what_is_allowed() {
         ("queue", "{ messages: 1_000 }", "type.wrong", "1_000", "without `_`"),
         ("queue", "{ bytes: 16MB }", "value.invalid", "no size", "1KiB to 64GiB"),
         ("queue", "5", "type.wrong", "is a map, found a number", "key: value"),
-        ("drain", "1d", "value.invalid", "no duration", "0ms to 1h"),
+        ("drain", "1d", "value.invalid", "no duration", "0ms to 4m"),
         ("drain", "", "type.wrong", "found nothing", "default"),
         ("audit", "{}", "setting.not_available", "node", "portcullis.yaml"),
         ("plugin", "[]", "key.unknown", "has no key `plugin`", "did you mean `plugins`?"),
