@@ -146,3 +146,21 @@ fn dev_ends_with_1_when_an_expectation_of_the_input_does_not_hold() {
     assert_eq!(ended.code(), 1, "{ended:?}");
     assert!(ended.stdout.contains("input line 1"), "{}", ended.stdout);
 }
+
+#[test]
+fn a_sink_that_feeds_its_own_source_is_refused_and_a_mirror_to_another_cluster_is_not() {
+    let folder = TempDir::new().unwrap();
+    let check = |sink_brokers: &str| {
+        let pipeline = format!(
+            "pipeline: mirror\nsource: {{ kafka: {{ brokers: \"a:9092\", topics: [orders] }} }}\n\
+             sink: {{ kafka: {{ brokers: \"{sink_brokers}\", topic: orders }} }}\n"
+        );
+        fs::write(folder.path().join("mirror.yaml"), pipeline).unwrap();
+        run(folder.path(), &["check", "mirror.yaml"], LIMIT)
+    };
+    let round = check("a:9092");
+    assert_eq!(round.code(), 2, "{round:?}");
+    assert!(round.stderr.contains("mirror.yaml:3:"), "{}", round.stderr);
+    let mirror = check("b:9092");
+    assert_eq!(mirror.code(), 0, "{mirror:?}");
+}

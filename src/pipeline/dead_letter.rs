@@ -187,7 +187,10 @@ impl DeadLetters {
         const LARGEST_KEY_BYTES: usize = 64 * 1024;
         let mut bare = Message::new(original.channel.clone());
         bare.key = original.key.clone().filter(|key| key.len() <= LARGEST_KEY_BYTES);
+        bare.timestamp = original.timestamp;
         let mut record = self.record(&bare, at, failure);
+        // In its header it stays; as the record's own it may be what was refused.
+        record.timestamp = Timestamp::Unknown;
         let value = original.value.as_deref().unwrap_or_default();
         let mut header = |name: &str, text: String| {
             record.headers.append(Header::new(format!("{HEADER_PREFIX}{name}"), Some(text)));

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portcullis_config::{
-    Code, Diagnostic, Diagnostics, Environment, Flags, Located, Location, Node, Pipeline, Sink, Source,
+    AuditTarget, Cluster, Code, Diagnostic, Diagnostics, Environment, Flags, KafkaConnection, Located, Location, Node,
+    Pipeline, Sink, Source,
 };
 
 use sha2::{Digest, Sha256};
@@ -194,7 +195,8 @@ impl Resolver<'_> {
         let sources: Vec<_> = sources.into_iter().filter_map(&mut keep).collect();
         let mut keep_sink = |result: Result<_, Diagnostic>| result.map_err(|diagnostic| wrong.push(diagnostic)).ok();
         let sink = keep_sink(self.sink(&pipeline.sink, &forbidden));
-        let dead_letter = pipeline.dead_letter.as_ref().map(|letters| keep_sink(self.sink(letters, &[])));
+        let dead_letter =
+            pipeline.dead_letter.as_ref().map(|letters| keep_sink(self.sink(letters, &self.audit_topic())));
         let stages = plugins::link(self.sandbox, &pipeline, &mut wrong, refused);
         let (Some(sink), true) = (sink, wrong.is_empty()) else {
             return Err(wrong);
@@ -203,23 +205,29 @@ impl Resolver<'_> {
         Ok(PipelinePlan { sources, stages, sink, dead_letter: dead_letter.flatten(), guarantee, config: pipeline })
     }
 
-    /// A template must never reach the evidence, the dead letters, or the pipeline's own source.
+    /// A topic that a sink must never reach: the evidence, the dead letters, and the pipeline's own source, which would send
+    /// its messages round for ever. The same name on another cluster is another topic: mirrors are made of that.
     fn forbidden_topics(&self, pipeline: &Pipeline) -> Vec<String> {
-        let mut topics = Vec::new();
-        if let Some(target) = &self.node.audit.target
-            && let portcullis_config::AuditTarget::Topic(audit) = &target.value
-        {
-            topics.push(audit.topic.value.clone());
-        }
+        let mut topics = self.audit_topic();
         if let Some(Located { value: Sink::Kafka(letters), .. }) = &pipeline.dead_letter {
             topics.push(letters.topic.value.to_string());
         }
+        let Sink::Kafka(sink) = &pipeline.sink.value else { return topics };
         for source in &pipeline.sources {
-            if let Source::Kafka(kafka) = &source.value {
+            if let Source::Kafka(kafka) = &source.value
+                && (self.options.instead.is_some() || cluster(&kafka.connection) == cluster(&sink.connection))
+            {
                 topics.extend(kafka.topics.iter().map(|topic| topic.value.clone()));
             }
         }
         topics
+    }
+
+    fn audit_topic(&self) -> Vec<String> {
+        match self.node.audit.target.as_ref().map(|target| &target.value) {
+            Some(AuditTarget::Topic(audit)) => vec![audit.topic.value.clone()],
+            _ => Vec::new(),
+        }
     }
 
     fn source(&self, source: &Located<Source>) -> Result<SourcePlan, Diagnostic> {
@@ -228,6 +236,13 @@ impl Resolver<'_> {
 
     fn sink(&self, sink: &Located<Sink>, forbidden: &[String]) -> Result<SinkPlan, Diagnostic> {
         SinkPlan::resolve(sink, self.node, self.options.instead.as_ref(), forbidden)
+    }
+}
+
+/// As it was typed: two spellings of one cluster count as two, and then only the loop itself is not caught.
+fn cluster(connection: &KafkaConnection) -> &str {
+    match &connection.cluster {
+        Cluster::Brokers(name) | Cluster::Profile(name) => name.as_str(),
     }
 }
 

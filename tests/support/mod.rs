@@ -1,14 +1,6 @@
 //! What the tests share: real brokers, the bridge as a process, independent clients, and the one place that waits.
 
 #![allow(dead_code, reason = "each part is used by some of the tests, and by no code outside them")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "in a test a panic is the report; clippy.toml frees test functions only, not their helpers"
-)]
-
 use std::path::{Path, PathBuf};
 
 pub(crate) mod broker;
