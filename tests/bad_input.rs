@@ -209,6 +209,7 @@ fn a_message_larger_than_the_sink_takes_is_dead_lettered_and_without_its_value_w
     assert_eq!((value(whole).unwrap().len(), reason(whole, "reason").as_deref()), (1_200_000, Some("oversize")));
     let cut = dead.iter().find(|record| value(record).is_none()).unwrap();
     assert_eq!(reason(cut, "truncated").as_deref(), Some("true"));
+    assert!(reason(cut, "timestamp").is_some(), "{cut:#}");
     assert_eq!(reason(cut, "value.bytes").as_deref(), Some("3000000"));
     let digest = "0274806610a946c8b9157d4cf7c0e77d90469aed80dd4ec2f8c43b81823dca34";
     assert_eq!(reason(cut, "value.sha256").as_deref(), Some(digest));
