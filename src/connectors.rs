@@ -21,6 +21,14 @@ pub enum Instead {
     TestBroker(String),
 }
 
+impl Instead {
+    /// Its `host:port`s.
+    pub fn endpoints(&self) -> impl Iterator<Item = String> {
+        let (Self::Cluster(brokers) | Self::TestBroker(brokers)) = self;
+        brokers.split(',').map(|broker| broker.trim().to_owned())
+    }
+}
+
 /// A source with everything that opening it needs.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

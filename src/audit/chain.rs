@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
-use uuid::Builder;
 
 use crate::actor::Actor;
 use crate::canonical::canonical;
@@ -28,8 +27,6 @@ pub(crate) struct Chain {
     uid: Arc<str>,
     /// Leaf hash of the last event in hexadecimal digits; 64 zeros before the first.
     previous: String,
-    /// Makes the uids of this chain's events differ from those of any other.
-    seed: [u8; 32],
     max_value_bytes: usize,
     /// Digest of the grants that a plugin was linked under.
     policies: HashMap<Actor, String>,
@@ -42,20 +39,17 @@ pub(crate) struct Link {
 }
 
 impl Chain {
-    pub(crate) fn new(context: Context) -> Result<Self, getrandom::Error> {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed)?;
+    pub(crate) fn new(context: Context) -> Self {
         let provider = format!("portcullis/{}/{}", context.instance_uid, now_ms());
         let uid = format!("{provider}/p0").into();
-        Ok(Self {
+        Self {
             context,
             provider,
             uid,
             previous: "0".repeat(64),
-            seed,
             max_value_bytes: MAX_VALUE_BYTES,
             policies: HashMap::new(),
-        })
+        }
     }
 
     /// Builds the record of the next event.
@@ -81,7 +75,7 @@ impl Chain {
     }
 
     fn record(&self, sequence: u64, event: &Event, policy_uid: Option<&str>) -> Result<AuditRecord, &'static str> {
-        let uid = self.event_uid(sequence, event.time_ms);
+        let uid = event.uid().to_string();
         let stamp = Stamp {
             context: &self.context,
             chain_uid: &self.uid,
@@ -99,11 +93,13 @@ impl Chain {
         Ok(AuditRecord { sequence, key: self.uid.clone(), value, headers: cloudevents::headers(&stamp, event) })
     }
 
-    /// The number was given, so something must stand in its place: a gap would look like a deletion.
+    /// The number was given, so something must stand in its place: a gap would look like a deletion. The uid stays, since
+    /// other events may point at it.
     fn substitute(&self, sequence: u64, event: &Event, reason: &'static str) -> AuditRecord {
         let mut loss = Loss { reason, first_ms: event.time_ms, ..Loss::default() };
         loss.add(event);
-        let substitute = Event { time_ms: event.time_ms, ..Event::new(Actor::bridge(), Fact::Loss(loss)) };
+        let substitute =
+            Event { uid: event.uid, time_ms: event.time_ms, ..Event::new(Actor::bridge(), Fact::Loss(loss)) };
         let key = self.uid.clone();
         // A loss event holds capped text and capped integers only, which always have a canonical form.
         self.record(sequence, &substitute, None).unwrap_or(AuditRecord {
@@ -112,16 +108,6 @@ impl Chain {
             value: Vec::new(),
             headers: Vec::new(),
         })
-    }
-
-    /// A UUID version 7. Its random part is a hash of seed and sequence: unique without a system call for each event.
-    fn event_uid(&self, sequence: u64, time_ms: u64) -> String {
-        let hash = Sha256::new().chain_update(self.seed).chain_update(sequence.to_be_bytes()).finalize();
-        let mut random = [0; 10];
-        for (target, byte) in random.iter_mut().zip(hash) {
-            *target = byte;
-        }
-        Builder::from_unix_timestamp_millis(time_ms, &random).into_uuid().to_string()
     }
 }
 
@@ -146,7 +132,7 @@ mod tests {
     use crate::samples::{context, every_event, linked, plugin};
 
     fn links(events: &[Event]) -> Vec<(AuditRecord, Value)> {
-        let mut chain = Chain::new(context()).unwrap();
+        let mut chain = Chain::new(context());
         let link = |(sequence, event)| {
             let record = chain.link(sequence, event).record;
             let value = serde_json::from_slice(&record.value).unwrap();
@@ -171,15 +157,13 @@ mod tests {
     }
 
     #[test]
-    fn uids_are_uuids_of_version_7_and_differ_between_events_and_chains() {
-        let events = every_event();
-        let uids: Vec<String> = [links(&events), links(&events)]
-            .concat()
-            .iter()
-            .map(|(_, value)| value["metadata"]["uid"].as_str().unwrap().to_owned())
-            .collect();
-        assert_eq!(uids.iter().collect::<BTreeSet<_>>().len(), events.len() * 2);
-        for (uid, event) in uids.iter().zip(events.iter().chain(&events)) {
+    fn uids_are_those_of_the_events_of_version_7_and_all_different() {
+        let events = [every_event(), every_event()].concat();
+        let uids: Vec<String> =
+            links(&events).iter().map(|(_, value)| value["metadata"]["uid"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(uids.iter().collect::<BTreeSet<_>>().len(), events.len());
+        for (uid, event) in uids.iter().zip(&events) {
+            assert_eq!(*uid, event.uid().to_string());
             let uid = uuid::Uuid::parse_str(uid).unwrap();
             assert_eq!((uid.get_version_num(), uid.get_variant()), (7, uuid::Variant::RFC4122));
             assert_eq!(uid.as_u128() >> 80, u128::from(event.time_ms));
@@ -197,16 +181,18 @@ mod tests {
 
     #[test]
     fn an_event_that_is_too_large_leaves_a_loss_in_its_place_and_the_chain_goes_on() {
-        let mut chain = Chain::new(context()).unwrap();
+        let mut chain = Chain::new(context());
         chain.max_value_bytes = 2000;
         let mut large = linked();
         large.imports = vec!["x".repeat(400); 10];
-        let lost = chain.link(1, &Event::plugin_linked(plugin(), large));
+        let large = Event::plugin_linked(plugin(), large);
+        let lost = chain.link(1, &large);
         let next = chain.link(2, &Event::plugin_stopped(plugin()));
         assert!(lost.substituted && !next.substituted);
         let value: Value = serde_json::from_slice(&lost.record.value).unwrap();
         assert_eq!(value["metadata"]["event_code"], "audit.loss");
         assert_eq!(value["metadata"]["sequence"], 1);
+        assert_eq!(value["metadata"]["uid"], large.uid().to_string(), "so that what points at it finds the loss");
         assert_eq!(value["unmapped"]["loss"]["by_code"]["plugin.linked"], 1);
         let value: Value = serde_json::from_slice(&next.record.value).unwrap();
         assert_eq!(value["unmapped"]["integrity"]["prev_sha256"], hex(&leaf(&lost.record.value)));

@@ -32,7 +32,7 @@ mod tests {
 
     #[test]
     fn the_headers_are_those_of_binary_mode() {
-        let mut chain = Chain::new(context()).unwrap();
+        let mut chain = Chain::new(context());
         let mut event = Event::plugin_stopped(plugin());
         event.time_ms = 1_700_000_000_123;
         let record = chain.link(7, &event).record;
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn an_event_of_the_bridge_has_no_subject() {
-        let mut chain = Chain::new(context()).unwrap();
+        let mut chain = Chain::new(context());
         let event = Event::plugin_stopped(Actor::bridge());
         assert!(chain.link(1, &event).record.headers.iter().all(|(name, _)| *name != "ce_subject"));
     }

@@ -26,6 +26,38 @@ pub enum Code {
     RecordQuarantined,
     /// A granted host function was called, counted over a window.
     HostCall,
+    /// A stream may be connected; before the first packet.
+    ConnectAllowed,
+    /// A stream that was allowed could not be connected.
+    ConnectFailed,
+    /// A stream was refused.
+    ConnectDenied,
+    /// A connection has ended.
+    ConnectionClosed,
+    /// Datagrams may be sent to a peer; before the first.
+    UdpAllowed,
+    /// Datagrams with a peer, counted over a window.
+    UdpTraffic,
+    /// A datagram was refused.
+    UdpDenied,
+    /// A bind to a chosen address was refused.
+    BindDenied,
+    /// A listener was refused.
+    ListenDenied,
+    /// A name may be looked up; before the query.
+    DnsAllowed,
+    /// A name was looked up.
+    DnsLookup,
+    /// A lookup was refused before any query.
+    DnsDenied,
+    /// An HTTP request may be sent; before it leaves.
+    HttpAllowed,
+    /// An HTTP request has ended.
+    HttpRequest,
+    /// An HTTP request was refused.
+    HttpDenied,
+    /// A configuration was refused.
+    ConfigRejected,
 }
 
 /// The OCSF classes of the events.
@@ -35,6 +67,9 @@ pub(crate) enum Class {
     Lifecycle,
     Api,
     Error,
+    Network,
+    Http,
+    Dns,
 }
 
 impl Class {
@@ -44,6 +79,9 @@ impl Class {
             Self::Lifecycle => 6002,
             Self::Api => 6003,
             Self::Error => 6008,
+            Self::Network => 4001,
+            Self::Http => 4002,
+            Self::Dns => 4003,
         }
     }
 
@@ -54,6 +92,9 @@ impl Class {
             Self::Lifecycle => "application_lifecycle",
             Self::Api => "api_activity",
             Self::Error => "application_error",
+            Self::Network => "network_activity",
+            Self::Http => "http_activity",
+            Self::Dns => "dns_activity",
         }
     }
 
@@ -63,7 +104,7 @@ impl Class {
         match self {
             Self::EventLog => &[],
             Self::Api => &["security_control"],
-            Self::Lifecycle | Self::Error => &["security_control", "host"],
+            Self::Lifecycle | Self::Error | Self::Network | Self::Http | Self::Dns => &["security_control", "host"],
         }
     }
 }
@@ -82,14 +123,16 @@ pub(crate) struct Shape {
     pub(crate) control: Option<(u64, u64)>,
 }
 
-const ALLOWED: Option<(u64, u64)> = Some((1, 1));
-const BLOCKED: Option<(u64, u64)> = Some((2, 2));
+pub(crate) const ALLOWED: Option<(u64, u64)> = Some((1, 1));
+pub(crate) const BLOCKED: Option<(u64, u64)> = Some((2, 2));
 const QUARANTINED: Option<(u64, u64)> = Some((2, 3));
+const LOGGED: Option<(u64, u64)> = Some((3, 17));
+const REJECTED: Option<(u64, u64)> = Some((2, 25));
 const ERROR: Option<(u64, u64)> = Some((2, 27));
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 27] = [
         Self::AuditBoot,
         Self::AuditStop,
         Self::AuditLoss,
@@ -101,6 +144,22 @@ impl Code {
         Self::BudgetExceeded,
         Self::RecordQuarantined,
         Self::HostCall,
+        Self::ConnectAllowed,
+        Self::ConnectFailed,
+        Self::ConnectDenied,
+        Self::ConnectionClosed,
+        Self::UdpAllowed,
+        Self::UdpTraffic,
+        Self::UdpDenied,
+        Self::BindDenied,
+        Self::ListenDenied,
+        Self::DnsAllowed,
+        Self::DnsLookup,
+        Self::DnsDenied,
+        Self::HttpAllowed,
+        Self::HttpRequest,
+        Self::HttpDenied,
+        Self::ConfigRejected,
     ];
 
     /// The word of the code.
@@ -117,7 +176,28 @@ impl Code {
             Self::BudgetExceeded => "budget.exceeded",
             Self::RecordQuarantined => "record.quarantined",
             Self::HostCall => "host.call",
+            Self::ConnectAllowed => "net.connect.allowed",
+            Self::ConnectFailed => "net.connect.failed",
+            Self::ConnectDenied => "net.connect.denied",
+            Self::ConnectionClosed => "net.close",
+            Self::UdpAllowed => "net.udp.allowed",
+            Self::UdpTraffic => "net.udp.traffic",
+            Self::UdpDenied => "net.udp.denied",
+            Self::BindDenied => "net.bind.denied",
+            Self::ListenDenied => "net.listen.denied",
+            Self::DnsAllowed => "dns.allowed",
+            Self::DnsLookup => "dns.lookup",
+            Self::DnsDenied => "dns.denied",
+            Self::HttpAllowed => "http.allowed",
+            Self::HttpRequest => "http.request",
+            Self::HttpDenied => "http.denied",
+            Self::ConfigRejected => "config.rejected",
         }
+    }
+
+    /// Its place in [`Self::ALL`].
+    pub(crate) const fn index(self) -> usize {
+        self as usize
     }
 
     pub(crate) fn shape(self) -> Shape {
@@ -142,6 +222,22 @@ impl Code {
             Self::BudgetExceeded => row(Class::Error, 1, 3, 2, BLOCKED),
             Self::RecordQuarantined => other("Reject", row(Class::Api, 99, 2, 2, QUARANTINED)),
             Self::HostCall => row(Class::Api, 2, 1, 1, ALLOWED),
+            Self::ConnectAllowed => row(Class::Network, 1, 1, 1, ALLOWED),
+            Self::ConnectFailed => row(Class::Network, 4, 1, 2, ALLOWED),
+            Self::ConnectDenied => row(Class::Network, 5, 3, 2, BLOCKED),
+            Self::ConnectionClosed => row(Class::Network, 2, 1, 1, LOGGED),
+            Self::UdpAllowed => row(Class::Network, 1, 1, 1, ALLOWED),
+            Self::UdpTraffic => row(Class::Network, 6, 1, 1, LOGGED),
+            Self::UdpDenied => row(Class::Network, 5, 3, 2, BLOCKED),
+            Self::BindDenied => row(Class::Network, 7, 3, 2, BLOCKED),
+            Self::ListenDenied => row(Class::Network, 7, 3, 2, BLOCKED),
+            Self::DnsAllowed => row(Class::Dns, 1, 1, 1, ALLOWED),
+            Self::DnsLookup => row(Class::Dns, 2, 1, 1, ALLOWED),
+            Self::DnsDenied => row(Class::Dns, 1, 3, 2, BLOCKED),
+            Self::HttpAllowed => row(Class::Http, 99, 1, 1, ALLOWED),
+            Self::HttpRequest => row(Class::Http, 99, 1, 1, ALLOWED),
+            Self::HttpDenied => row(Class::Http, 99, 3, 2, BLOCKED),
+            Self::ConfigRejected => row(Class::Api, 3, 3, 2, REJECTED),
         }
     }
 }
@@ -149,5 +245,17 @@ impl Code {
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_listed_at_its_place() {
+        for (place, code) in Code::ALL.into_iter().enumerate() {
+            assert_eq!(code.index(), place, "{code}");
+        }
     }
 }

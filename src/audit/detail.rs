@@ -78,6 +78,20 @@ pub enum Refused {
     CompileFailed,
     /// It refused its configuration, or could not be started.
     ConfigureFailed,
+    /// Its manifest cannot be read, or there are several.
+    ManifestInvalid,
+    /// It imports what its manifest does not ask for.
+    ManifestMissingImport,
+    /// Its manifest asks for what the operator did not grant.
+    GrantMissing,
+    /// Its grants are above what the tenant or the node allows any plugin.
+    GrantAboveCeiling,
+    /// It, its grants or its limits differ from the lock file.
+    LockDrift,
+    /// Another component has its name and version.
+    NameConflict,
+    /// Its egress rules have no meaning together.
+    PolicyInvalid,
 }
 
 impl Refused {
@@ -96,6 +110,13 @@ impl Refused {
             Self::ImportUnknown => "import.unknown",
             Self::CompileFailed => "compile.failed",
             Self::ConfigureFailed => "configure.failed",
+            Self::ManifestInvalid => "manifest.invalid",
+            Self::ManifestMissingImport => "manifest.import",
+            Self::GrantMissing => "grant.missing",
+            Self::GrantAboveCeiling => "grant.ceiling",
+            Self::LockDrift => "lock.drift",
+            Self::NameConflict => "name.conflict",
+            Self::PolicyInvalid => "policy.invalid",
         }
     }
 }
@@ -204,6 +225,17 @@ pub struct DeadLetter {
     pub queue: String,
     /// `topic-partition@offset`, or the queue's name where the sink tells no position.
     pub position: String,
+}
+
+/// A configuration that was refused.
+#[derive(Clone, Debug)]
+pub struct ConfigFault {
+    /// Which rule it breaks: `public_suffix`.
+    pub slug: String,
+    /// Where: `orders.yaml:12:9`.
+    pub at: String,
+    /// What is wrong. Must not hold a secret's value.
+    pub detail: String,
 }
 
 /// Calls of one host function over a window.

@@ -2,15 +2,22 @@
 //! a payload, a header value, an environment value or a secret, and text that a guest may have chosen is kept as
 //! [`Untrusted`].
 
+use uuid::Uuid;
+
 use crate::actor::Actor;
 use crate::clock::now_ms;
-use crate::code::Code;
-use crate::detail::{Budget, Disabled, HostCall, Linked, Mode, Quarantine, Refused, Rejection, Scope, Trap};
+use crate::code::{Code, Shape};
+use crate::detail::{
+    Budget, ConfigFault, Disabled, HostCall, Linked, Mode, Quarantine, Refused, Rejection, Scope, Trap,
+};
 use crate::escape::{CODE_BYTES, DETAIL_BYTES, NAME_BYTES, Untrusted};
+use crate::network::{self, events::Network};
+use crate::uid::new_uid;
 
 /// Something that happened, with who did it and when.
 #[derive(Clone, Debug)]
 pub struct Event {
+    pub(crate) uid: Uuid,
     pub(crate) actor: Actor,
     /// Milliseconds since 1970, taken when the event was made.
     pub(crate) time_ms: u64,
@@ -65,6 +72,13 @@ pub(crate) enum Fact {
         attempts: u32,
     },
     HostCall(HostCall),
+    ConfigRejected {
+        slug: Untrusted,
+        at: Untrusted,
+        detail: Untrusted,
+    },
+    /// Boxed, because the queue moves events under its lock.
+    Network(Box<Network>),
 }
 
 /// Events that could not be recorded.
@@ -87,7 +101,8 @@ pub(crate) struct Letter {
 
 impl Event {
     pub(crate) fn new(actor: Actor, fact: Fact) -> Self {
-        Self { actor, time_ms: now_ms(), source: None, fact }
+        let time_ms = now_ms();
+        Self { uid: new_uid(time_ms), actor, time_ms, source: None, fact }
     }
 
     /// `plugin.linked`: a component was linked and may run.
@@ -142,6 +157,19 @@ impl Event {
         Self::new(plugin, Fact::HostCall(calls))
     }
 
+    /// `config.rejected`: a configuration was refused, and what ran before goes on.
+    pub fn config_rejected(actor: Actor, fault: ConfigFault) -> Self {
+        let ConfigFault { slug, at, detail } = fault;
+        let [slug, at] = [slug, at].map(|text| Untrusted::new(text, NAME_BYTES));
+        Self::new(actor, Fact::ConfigRejected { slug, at, detail: Untrusted::new(detail, DETAIL_BYTES) })
+    }
+
+    /// A UUID of version 7, made with the event and told as its `metadata.uid`, so that a later event can point at this one.
+    /// A clone is the same event.
+    pub fn uid(&self) -> Uuid {
+        self.uid
+    }
+
     /// Names the record in work, as `pipeline/topic-partition@offset`.
     #[must_use]
     pub fn about(mut self, source: impl Into<String>) -> Self {
@@ -163,6 +191,17 @@ impl Event {
             Fact::Budget { .. } => Code::BudgetExceeded,
             Fact::Quarantined { .. } => Code::RecordQuarantined,
             Fact::HostCall(_) => Code::HostCall,
+            Fact::ConfigRejected { .. } => Code::ConfigRejected,
+            Fact::Network(network) => network.code(),
+        }
+    }
+
+    /// How the event is classified in OCSF.
+    pub(crate) fn shape(&self) -> Shape {
+        let shape = self.code().shape();
+        match &self.fact {
+            Fact::Network(network) => network::ocsf::shape(network, shape),
+            _ => shape,
         }
     }
 
@@ -170,6 +209,7 @@ impl Event {
     pub(crate) fn weight(&self) -> u64 {
         match &self.fact {
             Fact::HostCall(calls) => calls.count,
+            Fact::Network(network) => network.weight(),
             _ => 1,
         }
     }

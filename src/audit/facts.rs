@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::detail::HostCall;
+use crate::detail::{HostCall, Scope};
 use crate::event::{Event, Fact, Loss};
-use crate::ocsf::Stamp;
+use crate::network;
+use crate::ocsf::{Stamp, bridge};
 use crate::text::{Text, integer, object, put};
 
 /// Adds what the fact says.
@@ -68,10 +69,28 @@ pub(crate) fn fact(
             let mut budget = object([("kind", (*kind).into()), ("scope", scope.as_str().into())]);
             budget.extend(numbers.into_iter().map(|(name, of)| (name.to_owned(), integer(of))));
             put(unmapped, "budget", budget);
-            format!("{kind} limit exceeded; {} terminated", scope.as_str())
+            match scope {
+                Scope::Invocation | Scope::Instance => format!("{kind} limit exceeded; {} terminated", scope.as_str()),
+                Scope::Plugin | Scope::Tenant | Scope::Node => format!("{kind} limit of the {} met", scope.as_str()),
+            }
         }
         Fact::Quarantined { .. } => quarantined(members, unmapped, event, text),
         Fact::HostCall(calls) => host_call(members, calls, stamp, text),
+        Fact::ConfigRejected { slug, at, detail } => {
+            let resource = object([("type", "configuration".into()), ("name", text.untrusted(at))]);
+            let api = object([
+                ("operation", "portcullis.config.load".into()),
+                ("service", Value::Object(object([("name", "portcullis.config".into())]))),
+            ]);
+            put(members, "api", api);
+            put(members, "resources", vec![Value::Object(resource)]);
+            status(members, text.untrusted(slug), text.untrusted(detail));
+            "configuration refused".to_owned()
+        }
+        Fact::Network(network) => {
+            let bridge = bridge(stamp, text);
+            network::ocsf::fill(members, unmapped, network, event.time_ms, bridge, text)
+        }
     };
     put(members, "message", message);
 }

@@ -10,19 +10,23 @@ mod clock;
 mod cloudevents;
 mod code;
 mod count;
+mod denials;
 mod detail;
 mod escape;
 mod event;
 mod facts;
 mod file;
 mod memory;
+mod network;
 mod ocsf;
+mod progress;
 mod queue;
 mod recorder;
 #[cfg(any(test, feature = "check"))]
 pub mod schema;
 mod store;
 mod text;
+mod uid;
 mod writer;
 
 #[cfg(test)]
@@ -32,11 +36,19 @@ pub use actor::Actor;
 pub use canonical::{CanonicalError, canonical};
 pub use code::Code;
 pub use count::Counts;
-pub use detail::{Budget, DeadLetter, Disabled, HostCall, Linked, Mode, Quarantine, Refused, Rejection, Scope, Trap};
+pub use denials::Denials;
+pub use detail::{
+    Budget, ConfigFault, DeadLetter, Disabled, HostCall, Linked, Mode, Quarantine, Refused, Rejection, Scope, Trap,
+};
 pub use escape::{Tamed, tame};
 pub use event::Event;
 pub use file::{FileStore, FileStoreError};
 pub use memory::MemoryStore;
+pub use network::{
+    Attempt, Connection, Decided, Denial, Destination, HttpCall, HttpIntent, HttpResult, Lookup, RuleRef, Traffic,
+    Transport, Window,
+};
 pub use ocsf::Context;
 pub use recorder::{Options, Receipt, Recorder, StartError, Status, Summary, Unavailable, Unconfirmed};
 pub use store::{AuditRecord, Store, StoreError};
+pub use uuid::Uuid;

@@ -49,7 +49,7 @@ pub(crate) struct Stamp<'a> {
 /// The event as one JSON object.
 pub(crate) fn event(stamp: &Stamp<'_>, event: &Event) -> Value {
     let mut text = Text::default();
-    let shape = event.code().shape();
+    let shape = event.shape();
     let mut members = base(event, shape);
     let mut unmapped = object([(
         "integrity",
@@ -64,10 +64,12 @@ pub(crate) fn event(stamp: &Stamp<'_>, event: &Event) -> Value {
         Class::EventLog => event_log(&mut members, stamp, &mut text),
         Class::Lifecycle => lifecycle(&mut members, event, &mut text),
         Class::Api => api(&mut members, event, stamp, &mut text),
-        Class::Error => put(&mut members, "actor", actor(&event.actor, &mut text)),
+        Class::Error | Class::Network | Class::Http | Class::Dns => {
+            put(&mut members, "actor", actor(&event.actor, &mut text))
+        }
     }
-    if let (Some(uid), Some(path)) = (stamp.policy_uid, event.actor.plugin_path()) {
-        put(&mut members, "policy", policy(uid, &path, &event.fact, &mut text));
+    if let Some(policy) = policy(stamp.policy_uid, event, &mut text) {
+        put(&mut members, "policy", policy);
     }
     fact(&mut members, &mut unmapped, event, stamp, &mut text);
     put(&mut members, "unmapped", unmapped);
@@ -175,14 +177,18 @@ fn lifecycle(members: &mut Map<String, Value>, event: &Event, text: &mut Text) {
 }
 
 fn api(members: &mut Map<String, Value>, event: &Event, stamp: &Stamp<'_>, text: &mut Text) {
-    let context = stamp.context;
     put(members, "actor", actor(&event.actor, text));
-    let endpoint = object([
+    put(members, "src_endpoint", bridge(stamp, text));
+}
+
+/// This process as an end of a connection.
+pub(crate) fn bridge(stamp: &Stamp<'_>, text: &mut Text) -> Map<String, Value> {
+    let context = stamp.context;
+    object([
         ("uid", text.name(&context.instance_uid)),
         ("hostname", text.name(&context.hostname)),
         ("svc_name", PRODUCT.into()),
-    ]);
-    put(members, "src_endpoint", endpoint);
+    ])
 }
 
 fn actor(actor: &Actor, text: &mut Text) -> Map<String, Value> {
@@ -201,10 +207,23 @@ fn invoker(actor: &Actor, text: &mut Text) -> Value {
     }
 }
 
-fn policy(uid: &str, path: &str, fact: &Fact, text: &mut Text) -> Map<String, Value> {
-    let mut policy =
-        object([("uid", uid.into()), ("name", text.name(&format!("{path} grants"))), ("is_applied", true.into())]);
-    if let Fact::Linked(linked) = fact {
+fn policy(uid: Option<&str>, event: &Event, text: &mut Text) -> Option<Map<String, Value>> {
+    let path = event.actor.plugin_path()?;
+    let version = match &event.fact {
+        Fact::Network(network) => Some(&network.policy_version),
+        _ => None,
+    };
+    if uid.is_none() && version.is_none() {
+        return None;
+    }
+    let mut policy = object([("name", text.name(&format!("{path} grants"))), ("is_applied", true.into())]);
+    if let Some(uid) = uid {
+        put(&mut policy, "uid", uid);
+    }
+    if let Some(version) = version {
+        put(&mut policy, "version", text.name(version));
+    }
+    if let Fact::Linked(linked) = &event.fact {
         let budgets = linked.budgets.iter().map(|(name, limit)| ((*name).to_owned(), integer(*limit)));
         let data = object([
             ("world", text.name(&linked.world)),
@@ -216,7 +235,7 @@ fn policy(uid: &str, path: &str, fact: &Fact, text: &mut Text) -> Map<String, Va
         ]);
         put(&mut policy, "data", data);
     }
-    policy
+    Some(policy)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::code::Code;
 use crate::detail::Mode;
 use crate::event::{Event, Fact};
 use crate::ocsf::Context;
+use crate::progress::Confirmed;
 use crate::queue::Queue;
 use crate::store::Store;
 use crate::writer::Writer;
@@ -61,9 +63,6 @@ pub enum StartError {
     /// The system gave no thread.
     #[error("the audit writer's thread cannot be started: {0}")]
     Thread(#[from] io::Error),
-    /// The system gave no random bytes for the events' uids.
-    #[error("no random bytes for the audit events' uids: {0}")]
-    Random(getrandom::Error),
 }
 
 impl Recorder {
@@ -71,13 +70,13 @@ impl Recorder {
     /// store is known to work.
     ///
     /// # Errors
-    /// When the system gives no thread or no random bytes.
+    /// When the system gives no thread.
     pub fn start(
         context: Context,
         options: Options,
         store: impl Store + 'static,
     ) -> Result<(Self, Receipt), StartError> {
-        let chain = Chain::new(context).map_err(StartError::Random)?;
+        let chain = Chain::new(context);
         let queue = Arc::new(Queue::new(options.capacity.max(1)));
         let boot = Fact::Boot { mode: options.mode, config_sha256: options.config_sha256 };
         let sequence = queue.push(Event::new(Actor::bridge(), boot), options.deadline);
@@ -108,7 +107,7 @@ impl Recorder {
         let until = deadline(wait);
         let queue = &self.owner.queue;
         queue.close(until, Some(|events, lost| Event::new(Actor::bridge(), Fact::Stop { events, lost })));
-        queue.wait_finished(until);
+        queue.progress.wait_finished(until);
         let status = queue.status();
         if status.confirmed < status.recorded {
             let detail = status.fault.unwrap_or_else(|| "the store has not confirmed them in time".to_owned());
@@ -135,15 +134,28 @@ impl Receipt {
     /// Waits until the store has confirmed the event.
     ///
     /// # Errors
-    /// When the event was lost, or the store has not confirmed it within `timeout`.
+    /// When the event was lost, the store has not confirmed it within `timeout`, or the audit ended before.
     pub fn wait(&self, timeout: Duration) -> Result<(), Unavailable> {
         let Some(sequence) = self.sequence else {
             return Err(Unavailable::Lost);
         };
-        if self.queue.wait_confirmed(sequence, deadline(timeout)) {
-            return Ok(());
+        match self.queue.progress.wait_confirmed(sequence, deadline(timeout)) {
+            Poll::Ready(result) => result,
+            Poll::Pending => {
+                Err(Unavailable::Unconfirmed { waited_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX) })
+            }
         }
-        Err(Unavailable::Unconfirmed { waited_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX) })
+    }
+
+    /// Resolves when the store has confirmed the event, on any runtime. There is no deadline in it: whoever waits brings one.
+    ///
+    /// # Errors
+    /// When the event was lost, or the audit ended before the store had confirmed it.
+    pub async fn confirmed(&self) -> Result<(), Unavailable> {
+        match self.sequence {
+            Some(sequence) => Confirmed::new(&self.queue.progress, sequence).await,
+            None => Err(Unavailable::Lost),
+        }
     }
 }
 
@@ -160,6 +172,9 @@ pub enum Unavailable {
         /// How long was waited, in milliseconds.
         waited_ms: u64,
     },
+    /// The audit has ended and the store had not confirmed it.
+    #[error("the audit ended before its store had confirmed the event")]
+    Ended,
 }
 
 /// How the audit is doing.

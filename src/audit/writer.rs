@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::chain::Chain;
+use crate::event::Event;
 use crate::queue::Queue;
 use crate::store::{AuditRecord, Store, StoreError};
 
@@ -21,6 +22,8 @@ pub(crate) struct Writer {
     queue: Arc<Queue>,
     chain: Chain,
     store: Box<dyn Store>,
+    /// Events that were taken from the queue and are not records yet.
+    taken: VecDeque<(u64, Event)>,
     /// Unconfirmed records in order.
     window: VecDeque<AuditRecord>,
     /// How many of the window, from its front, the store was given.
@@ -31,15 +34,18 @@ pub(crate) struct Writer {
 
 impl Writer {
     pub(crate) fn new(queue: Arc<Queue>, chain: Chain, store: Box<dyn Store>) -> Self {
-        Self { queue, chain, store, window: VecDeque::new(), appended: 0, pause: FIRST_PAUSE, confirm_wait_ms: 1 }
+        let (taken, window) = (queue.buffer(), VecDeque::new());
+        Self { queue, chain, store, taken, window, appended: 0, pause: FIRST_PAUSE, confirm_wait_ms: 1 }
     }
 
     pub(crate) fn run(mut self) {
         loop {
             let idle = self.window.is_empty();
-            let taken = self.queue.take(WINDOW - self.window.len(), idle);
-            let ended = taken.closing.is_some() && taken.events.is_empty();
-            for (sequence, event) in taken.events {
+            let closing = self.queue.take(&mut self.taken, idle);
+            let ended = closing.is_some() && self.taken.is_empty();
+            while self.window.len() < WINDOW
+                && let Some((sequence, event)) = self.taken.pop_front()
+            {
                 let link = self.chain.link(sequence, &event);
                 if link.substituted {
                     self.queue.count_substituted();
@@ -49,7 +55,7 @@ impl Writer {
             if ended && self.window.is_empty() {
                 break;
             }
-            if taken.closing.is_some_and(|until| Instant::now() >= until) {
+            if closing.is_some_and(|until| Instant::now() >= until) {
                 break;
             }
             match self.exchange() {
@@ -60,7 +66,7 @@ impl Writer {
         // Before the end is told: whoever waits for it may want to open the store itself.
         let Self { queue, store, .. } = self;
         drop(store);
-        queue.finish();
+        queue.progress.finish();
     }
 
     /// Gives the store what it does not have yet and asks what it has made durable.
@@ -77,7 +83,7 @@ impl Writer {
         }
         if self.window.len() < before {
             self.confirm_wait_ms = 1;
-            self.queue.confirm(confirmed);
+            self.queue.progress.confirm(confirmed);
         } else {
             self.confirm_wait_ms = (self.confirm_wait_ms * 2).min(LONGEST_CONFIRM_WAIT_MS);
         }
@@ -86,7 +92,7 @@ impl Writer {
 
     fn failed(&mut self, error: &StoreError) {
         self.appended = 0;
-        self.queue.set_fault(error.to_string());
+        self.queue.progress.set_fault(error.to_string());
         self.queue.pause(self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
     }

@@ -6,9 +6,12 @@ mod edits;
 pub(crate) mod inert;
 mod log;
 mod messages;
+mod network;
 mod random;
 
 use wasmtime::component::Linker;
+
+
 
 use crate::plugin::{Grants, Guest, interface, version};
 
@@ -35,6 +38,7 @@ pub(crate) enum Capability {
     Log,
     Clock,
     Random,
+    Egress,
 }
 
 impl Capability {
@@ -44,6 +48,7 @@ impl Capability {
             Self::Log => "log",
             Self::Clock => "clock",
             Self::Random => "random",
+            Self::Egress => "egress",
         }
     }
 
@@ -53,6 +58,7 @@ impl Capability {
             Self::Log => "log: info",
             Self::Clock => "clock: coarse",
             Self::Random => "random: true",
+            Self::Egress => "egress: []",
         }
     }
 
@@ -61,6 +67,7 @@ impl Capability {
             Self::Log => grants.log.is_some(),
             Self::Clock => grants.clock.is_some(),
             Self::Random => grants.random,
+            Self::Egress => grants.egress,
         }
     }
 }
@@ -78,9 +85,8 @@ pub(crate) fn decide(import: &str) -> Need {
         _ if clock::serves(name) => Need::Grant(Capability::Clock),
         _ if random::serves(name) => Need::Grant(Capability::Random),
         _ if inert::serves(name) => Need::Inert,
-        _ if name.starts_with("wasi:sockets/") || name.starts_with("wasi:http/") => {
-            Need::NotAvailable("egress is not available in this version")
-        }
+        _ if network::serves(name) => Need::Grant(Capability::Egress),
+        "wasi:http/incoming-handler" => Need::NotAvailable("a plugin does not listen"),
         _ => Need::Unknown,
     }
 }
@@ -88,19 +94,21 @@ pub(crate) fn decide(import: &str) -> Need {
 /// Whether a component that imports this may wait inside a host call. Neither fuel nor epochs interrupt that, so such a
 /// component is run where a time-out can: functions that block are never linked in their synchronous form.
 pub(crate) fn may_wait(import: &str) -> bool {
-    matches!(interface(import), "wasi:io/poll" | "wasi:io/streams")
+    let name = interface(import);
+    matches!(name, "wasi:io/poll" | "wasi:io/streams") || network::serves(name)
 }
 
 /// Links what is needed and nothing else.
 pub(crate) fn link(linker: &mut Linker<Guest>, needs: &[Need]) -> wasmtime::Result<()> {
     type Link = fn(&mut Linker<Guest>) -> wasmtime::Result<()>;
-    let links: [(Need, Link); 6] = [
+    let links: [(Need, Link); 7] = [
         (Need::Always, messages::link),
         (Need::EnricherOnly, edits::link),
         (Need::Grant(Capability::Log), log::link),
         (Need::Grant(Capability::Clock), clock::link),
         (Need::Grant(Capability::Random), random::link),
         (Need::Inert, inert::link),
+        (Need::Grant(Capability::Egress), network::link),
     ];
     links.into_iter().filter(|(need, _)| needs.contains(need)).try_for_each(|(_, link)| link(linker))
 }
@@ -165,6 +173,8 @@ mod tests {
             ("wasi:clocks/monotonic-clock@0.2.12", Capability::Clock),
             ("wasi:random/random@0.2.3", Capability::Random),
             ("wasi:random/insecure-seed@0.2.3", Capability::Random),
+            ("wasi:sockets/tcp@0.2.6", Capability::Egress),
+            ("wasi:http/outgoing-handler@0.2.6", Capability::Egress),
         ];
         for (import, capability) in granted {
             assert_eq!(decide(import), Need::Grant(capability), "{import}");
@@ -179,7 +189,7 @@ mod tests {
     #[test]
     fn what_is_not_named_is_refused() {
         for import in
-            ["wasi:sockets/tcp@0.2.6", "wasi:http/outgoing-handler@0.2.6", "wasi:cli/stdout@0.3.0", "wasi:cli/stdout"]
+            ["wasi:http/incoming-handler@0.2.6", "wasi:sockets/types@0.3.0", "wasi:cli/stdout@0.3.0", "wasi:cli/stdout"]
         {
             assert!(matches!(decide(import), Need::NotAvailable(_)), "{import}");
         }

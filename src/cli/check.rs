@@ -21,7 +21,7 @@ pub(super) struct CheckArguments {
 }
 
 pub(super) fn check(arguments: &CheckArguments) -> u8 {
-    match run::planned(&arguments.files, &arguments.node, None) {
+    match run::planned(&arguments.files, &arguments.node, run::Beside::default()) {
         Ok(plan) => {
             match arguments.format {
                 Format::Text => print(&plan),

@@ -4,6 +4,7 @@
 mod feed;
 mod judge;
 mod readback;
+mod server;
 mod show;
 mod topics;
 
@@ -19,7 +20,7 @@ use super::engine::Engine;
 use super::{DONE, FAILED, Format, NodeArguments, report, run, signals};
 use crate::audit_store::Target;
 use crate::connectors::Instead;
-use crate::plan::Plan;
+use crate::plan::{LockUse, Plan};
 
 /// The topic for audit events while developing.
 const AUDIT_TOPIC: &str = "portcullis.audit";
@@ -77,6 +78,8 @@ struct Session {
     lines: Vec<feed::Line>,
     topics: topics::Topics,
     connection: Connection,
+    /// What plugins ask instead of somebody's API.
+    server: Option<server::Server>,
     /// The broker inside this process ends with this value.
     broker: Option<TestBroker>,
 }
@@ -97,7 +100,16 @@ fn prepared(arguments: &DevArguments) -> anyhow::Result<Prepared> {
     node.admin.get_or_insert_with(|| "127.0.0.1:0".to_owned());
     node.log.get_or_insert_with(|| "warn".to_owned());
     show::linking(arguments.format);
-    let plan = match run::planned(std::slice::from_ref(&arguments.file), &node, Some(instead)) {
+    let server = server::Server::beside(&arguments.file)?;
+    let beside = run::Beside {
+        instead: Some(instead),
+        // No more than this one address, and only while this command runs.
+        consent: server.iter().map(|server| server.address.ip().into()).collect(),
+        variable: server.as_ref().map(|server| (server.variable.clone(), server.origin())),
+        // The server's address is in the rules, so they differ from those that were locked.
+        lock: LockUse::Bytes,
+    };
+    let plan = match run::planned(std::slice::from_ref(&arguments.file), &node, beside) {
         Ok(plan) => plan,
         Err(refusal) => return Ok(Prepared::Refused(report::refused(&refusal, arguments.format))),
     };
@@ -105,13 +117,13 @@ fn prepared(arguments: &DevArguments) -> anyhow::Result<Prepared> {
     let lines = feed::read(&input, topics.first_source())?;
     let connection = topics.connection.clone();
     topics.create(&connection, broker.as_ref())?;
-    Ok(Prepared::Ready(Box::new(Session { plan, lines, topics, connection, broker })))
+    Ok(Prepared::Ready(Box::new(Session { plan, lines, topics, connection, server, broker })))
 }
 
 impl Session {
     /// True when what was read back is what the input implies.
     fn run(self: Box<Self>, arguments: &DevArguments) -> anyhow::Result<bool> {
-        let Self { plan, lines, topics, connection, broker } = *self;
+        let Self { plan, lines, topics, connection, server, broker } = *self;
         let screen = show::Screen::new(arguments.format, &connection, broker.is_some());
         let names: Vec<String> = plan.pipelines.iter().map(|pipeline| pipeline.config.name.value.clone()).collect();
         screen.starting(&names, &topics);
@@ -147,8 +159,8 @@ impl Session {
         let judgement = judge::judge(&sent, &found);
         screen.summary(&judgement, &found, address);
         found.close()?;
-        // The last client is gone before its broker is.
-        drop(broker);
+        // The last client is gone before its broker and its server are.
+        drop((broker, server));
         Ok(judgement.is_good())
     }
 }

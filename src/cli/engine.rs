@@ -145,6 +145,7 @@ fn blueprint(plan: PipelinePlan) -> Blueprint {
         order,
         lanes,
         queue,
+        queue_sums: plan.queue_sums,
         window,
         drain: plan.config.drain.value,
         stages: plan.stages,

@@ -6,9 +6,12 @@ mod check;
 #[cfg(feature = "kafka")]
 mod dev;
 mod engine;
+mod inspect;
+mod link;
 mod report;
 mod run;
 mod signals;
+mod table;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +42,10 @@ enum Command {
     Run(run::RunArguments),
     /// Parses, links and configures everything in the sandbox, and starts nothing.
     Check(check::CheckArguments),
+    /// Shows for every plugin what it imports, asks for and was granted, and writes `portcullis.lock` beside the pipelines.
+    Link(link::LinkArguments),
+    /// Shows what a component could do, and the grants that it would need.
+    Inspect(inspect::InspectArguments),
     /// Runs one pipeline on a broker inside this process, feeds it an input file and shows what became of each message.
     #[cfg(feature = "kafka")]
     Dev(dev::DevArguments),
@@ -92,6 +99,8 @@ pub fn main() -> ExitCode {
     let code = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Link(arguments) => link::link(&arguments),
+        Command::Inspect(arguments) => inspect::inspect(&arguments),
         #[cfg(feature = "kafka")]
         Command::Dev(arguments) => dev::dev(&arguments),
     };

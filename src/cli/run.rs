@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use portcullis_config::{Code, Diagnostics, Location, ProcessEnvironment};
+use ipnet::IpNet;
+use portcullis_config::{Code, Diagnostics, Environment, Location, ProcessEnvironment};
 
 use super::engine::Engine;
 use super::{DONE, FAILED, Format, NodeArguments, REFUSED, report, signals};
 use crate::audit_store::{self, Target};
 use crate::connectors::Instead;
-use crate::plan::{self, Options, Plan, evidence};
+use crate::plan::{self, LockUse, Options, Plan, evidence};
 use crate::telemetry::log;
 use crate::telemetry::readiness::Readiness;
 
@@ -23,12 +24,16 @@ pub(super) struct RunArguments {
     /// Pipeline files, or folders of them.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Refuses pipelines without a `portcullis.lock` beside them. Where there is one, what differs from it is refused anyway.
+    #[arg(long)]
+    locked: bool,
     #[command(flatten)]
     node: NodeArguments,
 }
 
 pub(super) fn run(arguments: &RunArguments) -> u8 {
-    let plan = match planned(&arguments.files, &arguments.node, None) {
+    let lock = if arguments.locked { LockUse::Require } else { LockUse::Compare };
+    let plan = match planned(&arguments.files, &arguments.node, Beside { lock, ..Beside::default() }) {
         Ok(plan) => plan,
         Err(refusal) => {
             record_refused_plugins(&refusal);
@@ -61,18 +66,51 @@ fn until_the_end(engine: Engine, target: &Target) -> anyhow::Result<()> {
     engine.join()
 }
 
+/// What a subcommand puts beside the files.
+#[derive(Default)]
+pub(super) struct Beside {
+    /// Where every Kafka connection goes instead.
+    pub(super) instead: Option<Instead>,
+    /// Addresses that rules may name although they are special.
+    pub(super) consent: Vec<IpNet>,
+    /// A variable with its value.
+    pub(super) variable: Option<(String, String)>,
+    /// What is done with the locks beside the files.
+    pub(super) lock: LockUse,
+}
+
+/// The process's environment with one variable more. The process itself is not changed: threads read its environment.
+struct WithVariable {
+    variable: Option<(String, String)>,
+}
+
+impl Environment for WithVariable {
+    fn var(&self, name: &str) -> Option<String> {
+        let own = self.variable.as_ref().filter(|(own, _)| own == name).map(|(_, value)| value.clone());
+        own.or_else(|| ProcessEnvironment.var(name))
+    }
+
+    fn with_prefix(&self, prefix: &str) -> Vec<(String, String)> {
+        ProcessEnvironment.with_prefix(prefix)
+    }
+}
+
 /// Reads and resolves what a subcommand was given, and sets up the log in between.
 pub(super) fn planned(
     files: &[PathBuf],
     node: &NodeArguments,
-    instead: Option<Instead>,
+    beside: Beside,
 ) -> Result<Plan, plan::Refusal> {
+    let Beside { instead, consent, variable, lock } = beside;
+    let environment = WithVariable { variable };
     let options = Options {
-        environment: &ProcessEnvironment,
+        environment: &environment,
         node_file: node.node.as_deref(),
         flags: node.flags(),
         instead,
         no_cache: node.no_cache,
+        consent,
+        lock,
     };
     let typed = plan::read(files, &options)?;
     let format = match typed.node.log.format.value {

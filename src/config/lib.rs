@@ -6,9 +6,11 @@
 
 mod connector;
 mod diagnostic;
+mod egress;
 mod environment;
 mod kafka;
 mod layers;
+mod levels;
 mod load;
 mod location;
 mod nearest;
@@ -19,20 +21,24 @@ mod read;
 mod secret;
 mod template;
 mod units;
+mod within;
 mod yaml;
 
 pub use connector::{Connector, FileEnd, Format, Generator, Memory, Sink, Source};
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
+pub use egress::{ClientCert, Dns, EgressGrant, EgressMode, EgressRule, NodeEgress, NodeTls, Roots, SecretHeader};
 pub use environment::{Environment, NoEnvironment, ProcessEnvironment};
 pub use kafka::{
     Cluster, Compression, Isolation, KafkaConnection, KafkaSink, KafkaSource, OutOfRange, Queue, Sasl, SaslMechanism,
     Start, Tls,
 };
 pub use layers::{Flags, NODE_FILE, VARIABLE_PREFIX, discover_node};
+pub use levels::{Ceilings, LevelLimits, QueueLimit, Tenant};
 pub use load::{load_node, load_pipeline, read_node, read_pipeline};
 pub use location::{Located, Location, Setting, SourceText};
 pub use node::{
     Admin, Audit, AuditMode, AuditTarget, AuditTopic, Cache, Log, LogFormat, LogLevel, Mode, Node, OnUnavailable,
+    connections,
 };
 pub use pipeline::{Delivery, Order, Pipeline, Window};
 pub use plugin::{
@@ -43,6 +49,12 @@ pub use template::{Part, Template};
 pub use units::{Rate, UnitError, format_duration, format_size, parse_duration, parse_rate, parse_size};
 
 #[cfg(test)]
+mod egress_tests;
+#[cfg(test)]
+mod levels_tests;
+#[cfg(test)]
 mod node_tests;
 #[cfg(test)]
 mod pipeline_tests;
+#[cfg(test)]
+mod vector_tests;

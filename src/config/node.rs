@@ -3,9 +3,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use portcullis_policy::Rule;
+
 use crate::{
-    Cluster, Code, Diagnostic, Diagnostics, KafkaConnection, Located, Location, Pipeline, Setting, Sink, Source,
-    nearest,
+    Ceilings, Cluster, Code, Diagnostic, Diagnostics, EgressGrant, EgressMode, KafkaConnection, LevelLimits, Located,
+    NodeEgress, Pipeline, Setting, Sink, Source, Tenant, nearest, within,
 };
 
 /// The node's settings: `portcullis.yaml` under the environment under the flags.
@@ -25,8 +27,14 @@ pub struct Node {
     pub cache: Cache,
     /// The bridge's own log.
     pub log: Log,
+    /// The network of plugins.
+    pub egress: NodeEgress,
+    /// The most that any plugin may be granted.
+    pub ceilings: Ceilings,
+    /// What all plugins may use together.
+    pub limits: LevelLimits,
     /// Tenants; once one is listed, a pipeline of another is refused.
-    pub tenants: BTreeMap<String, Location>,
+    pub tenants: BTreeMap<String, Tenant>,
 }
 
 /// How strict a node is.
@@ -166,7 +174,8 @@ impl Node {
         Ok(resolved)
     }
 
-    /// What is wrong with a pipeline on this node: an unlisted tenant, an undeclared profile, what production requires.
+    /// What is wrong with a pipeline on this node: an unlisted tenant, an undeclared profile, grants and limits that its
+    /// tenant or the node does not allow, what production requires.
     pub fn check(&self, pipeline: &Pipeline) -> Diagnostics {
         let mut found = Diagnostics::new();
         if let Some(diagnostic) = self.check_tenant(pipeline) {
@@ -175,6 +184,13 @@ impl Node {
         for connection in connections(pipeline) {
             if let Err(diagnostic) = self.resolve(connection) {
                 found.push(diagnostic);
+            }
+        }
+        within::pipeline(&mut found, self, pipeline);
+        for plugin in &pipeline.plugins {
+            if let Some(grant) = &plugin.grants.egress {
+                self.check_mode(&mut found, grant);
+                self.check_rules(&mut found, pipeline, grant);
             }
         }
         if self.mode.value == Mode::Production {
@@ -190,6 +206,42 @@ impl Node {
             }
         }
         found
+    }
+
+    fn check_mode(&self, found: &mut Diagnostics, grant: &EgressGrant) {
+        let (EgressMode::Observe, Some(at)) = (grant.mode.value, &grant.mode.at) else { return };
+        if self.mode.value == Mode::Production {
+            let message = "the node's mode is production, which allows no observe mode";
+            found.push(
+                at.diagnostic(Code::ProductionRefused, message).help("write `egress_mode: enforce`, or remove it"),
+            );
+        } else if !self.egress.observe.value {
+            let message = "observe mode lets through what no rule allows, and the node does not consent to that";
+            let help = "an operator writes `egress: { observe: true }` into the node's file";
+            found.push(at.diagnostic(Code::Other("observe.not_allowed"), message).help(help));
+        }
+    }
+
+    /// Rules that can never take effect, or that the node or the tenant does not allow.
+    fn check_rules(&self, found: &mut Diagnostics, pipeline: &Pipeline, grant: &EgressGrant) {
+        let tenant = self.tenant_of(pipeline).map(|(_, tenant)| tenant);
+        let rules: Vec<Rule> = grant.rules.iter().map(|rule| rule.rule.clone()).collect();
+        let consent = values(&self.egress.consent);
+        let node_deny = values(&self.egress.deny);
+        let tenant_deny = tenant.map(|tenant| values(&tenant.deny)).unwrap_or_default();
+        let node_ceiling = self.ceilings.egress.as_deref().map(values);
+        let tenant_ceiling = tenant.and_then(|tenant| tenant.ceilings.egress.as_deref()).map(values);
+        let ceilings: Vec<&[Rule]> =
+            [&node_ceiling, &tenant_ceiling].into_iter().flatten().map(Vec::as_slice).collect();
+        let errors = portcullis_policy::check_rules(&rules, &consent, &node_deny, &tenant_deny, &ceilings);
+        for (index, error) in errors {
+            let Some(rule) = grant.rules.get(index) else { continue };
+            let diagnostic = rule.place(error.field, error.index).diagnostic(Code::Other(error.slug), error.message);
+            found.push(match error.help {
+                Some(help) => diagnostic.help(help),
+                None => diagnostic,
+            });
+        }
     }
 
     fn check_tenant(&self, pipeline: &Pipeline) -> Option<Diagnostic> {
@@ -221,7 +273,12 @@ impl Node {
     }
 }
 
-fn connections(pipeline: &Pipeline) -> impl Iterator<Item = &KafkaConnection> {
+fn values<T: Clone>(located: &[Located<T>]) -> Vec<T> {
+    located.iter().map(|located| located.value.clone()).collect()
+}
+
+/// Every Kafka connection that a pipeline makes.
+pub fn connections(pipeline: &Pipeline) -> impl Iterator<Item = &KafkaConnection> {
     let sources = pipeline.sources.iter().filter_map(|source| match &source.value {
         Source::Kafka(kafka) => Some(&kafka.connection),
         _ => None,

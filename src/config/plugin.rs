@@ -2,7 +2,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Located, Location, Rate, Setting};
+use crate::{EgressGrant, Located, Location, Rate, Setting};
 
 /// One plugin of the chain.
 #[derive(Clone, Debug)]
@@ -89,6 +89,8 @@ pub struct Grants {
     pub clock: Option<Located<Clock>>,
     /// Random numbers: the place of `random: true`.
     pub random: Option<Location>,
+    /// The network.
+    pub egress: Option<EgressGrant>,
 }
 
 /// The level of a plugin's log line.
@@ -104,8 +106,30 @@ pub enum PluginLogLevel {
     Error,
 }
 
-/// How exact a plugin's clock is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl PluginLogLevel {
+    /// As it is typed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl Clock {
+    /// As it is typed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Coarse => "coarse",
+            Self::Precise => "precise",
+        }
+    }
+}
+
+/// How exact a plugin's clock is; a later one grants more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Clock {
     /// Steps that hide what a timing attack measures.
     Coarse,
@@ -119,12 +143,16 @@ pub enum Clock {
 pub enum Instance {
     /// As long as its lane, until a fault.
     Lane,
+    /// As long as a batch of messages.
+    Batch,
+    /// One message.
+    Message,
 }
 
 /// What a plugin may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Wall time of a call; 250 ms.
+    /// Wall time of a call; 250 ms, 2 s with egress.
     pub deadline: Setting<Duration>,
     /// Instructions of a call, about; 50,000,000.
     pub fuel: Setting<u64>,
@@ -140,4 +168,16 @@ pub struct Limits {
     pub handles: Setting<u32>,
     /// New instances after faults; 5 a minute, then the plugin is quarantined.
     pub restarts: Setting<Rate>,
+    /// Calls that may wait at once, each in an instance of its own; 1, with egress 8.
+    pub concurrency: Setting<u32>,
+    /// Open sockets; 8. This and what follows has an effect with egress only.
+    pub connections: Setting<u32>,
+    /// New connections in a time; 10/s.
+    pub connects: Setting<Rate>,
+    /// Name lookups in a time; 5/s.
+    pub lookups: Setting<Rate>,
+    /// Bytes a second out; no bound when absent.
+    pub egress_bytes: Option<Located<u64>>,
+    /// Bytes a second in; no bound when absent.
+    pub ingress_bytes: Option<Located<u64>>,
 }

@@ -21,6 +21,6 @@ pub use completions::Completions;
 pub use fault::{FaultKind, UnknownFaultKind};
 pub use holdback::Holdback;
 pub use lane::{Order, OrderKey, channel_hash, lane_of, order_key};
-pub use queue::{Amount, Bounds, LaneQueues, PushError, SizeBytes, Taken};
+pub use queue::{Amount, Bounds, LaneQueues, PushError, QueueSum, SizeBytes, Taken};
 pub use tracker::{Tracker, TrackerError};
 pub use window::Window;

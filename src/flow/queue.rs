@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,6 +23,43 @@ pub struct LaneQueues<T> {
     closed: AtomicBool,
     room_lock: Mutex<()>,
     room_made: Condvar,
+    /// What waits in all queues of a tenant, and of the node.
+    sums: Vec<Arc<QueueSum>>,
+}
+
+/// What waits in several queues together, and how much may. Each producer looks before it fetches, so all of them can pass
+/// the bound by what each fetches at once.
+#[derive(Debug)]
+pub struct QueueSum {
+    bounds: Bounds,
+    messages: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl QueueSum {
+    /// A sum with its bounds; zero counts as one.
+    pub fn new(bounds: Bounds) -> Self {
+        let bounds = Bounds { messages: bounds.messages.max(1), bytes: bounds.bytes.max(1) };
+        Self { bounds, messages: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
+    }
+
+    /// What may still come.
+    pub fn room(&self) -> Amount {
+        Amount {
+            messages: self.bounds.messages.saturating_sub(self.messages.load(Ordering::SeqCst)),
+            bytes: self.bounds.bytes.saturating_sub(self.bytes.load(Ordering::SeqCst)),
+        }
+    }
+
+    fn add(&self, messages: usize, bytes: usize) {
+        self.messages.fetch_add(messages, Ordering::SeqCst);
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    fn take_off(&self, messages: usize, bytes: usize) {
+        self.messages.fetch_sub(messages, Ordering::SeqCst);
+        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+    }
 }
 
 /// What an item counts for the byte bound.
@@ -101,6 +139,11 @@ struct State<T> {
 impl<T: SizeBytes> LaneQueues<T> {
     /// `lanes` queues under one bound.
     pub fn new(lanes: usize, bounds: Bounds) -> Self {
+        Self::under(lanes, bounds, Vec::new())
+    }
+
+    /// As [`new`](Self::new), and what waits counts for these sums too.
+    pub fn under(lanes: usize, bounds: Bounds, sums: Vec<Arc<QueueSum>>) -> Self {
         let lane = || Lane {
             state: Mutex::new(State { items: VecDeque::new(), bytes: 0, closed: false, waiting: false }),
             arrived: Condvar::new(),
@@ -114,6 +157,7 @@ impl<T: SizeBytes> LaneQueues<T> {
             closed: AtomicBool::new(false),
             room_lock: Mutex::new(()),
             room_made: Condvar::new(),
+            sums,
         }
     }
 
@@ -127,16 +171,22 @@ impl<T: SizeBytes> LaneQueues<T> {
         Amount { messages: self.messages.load(Ordering::SeqCst), bytes: self.bytes.load(Ordering::SeqCst) }
     }
 
-    /// What may be fetched and pushed. Lanes can only make it more, so it holds until the producer's next push.
+    /// What may be fetched and pushed. Lanes can only make it more, so of these queues it holds until the producer's next
+    /// push.
     pub fn room(&self) -> Amount {
         let depth = self.depth();
-        Amount {
+        let own = Amount {
             messages: self.bounds.messages.saturating_sub(depth.messages),
             bytes: self.bounds.bytes.saturating_sub(depth.bytes),
-        }
+        };
+        self.sums.iter().map(|sum| sum.room()).fold(own, |least, room| Amount {
+            messages: least.messages.min(room.messages),
+            bytes: least.bytes.min(room.bytes),
+        })
     }
 
-    /// Waits until there is room, the queues are closed or `timeout` is over; says whether there is room.
+    /// Waits until there is room, the queues are closed or `timeout` is over; says whether there is room. Room that another
+    /// queue of the same sum makes is seen when the time is over.
     pub fn wait_for_room(&self, timeout: Duration) -> bool {
         let guard = self.room_lock.lock().unwrap_or_else(PoisonError::into_inner);
         // A lane counts down and then reads this flag; we set the flag and then read the count. In the one order that all
@@ -164,6 +214,7 @@ impl<T: SizeBytes> LaneQueues<T> {
         // Counted before the lock is given back: a lane could otherwise count down first, and below zero.
         self.messages.fetch_add(slice.len(), Ordering::SeqCst);
         self.bytes.fetch_add(bytes, Ordering::SeqCst);
+        self.sums.iter().for_each(|sum| sum.add(slice.len(), bytes));
         state.bytes += bytes;
         state.items.extend(slice.drain(..));
         let wake = !state.items.is_empty() && mem::take(&mut state.waiting);
@@ -221,6 +272,7 @@ impl<T: SizeBytes> LaneQueues<T> {
     fn make_room(&self, messages: usize, bytes: usize) {
         self.messages.fetch_sub(messages, Ordering::SeqCst);
         self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        self.sums.iter().for_each(|sum| sum.take_off(messages, bytes));
         if self.producer_waits.load(Ordering::SeqCst) {
             self.wake_producer();
         }
@@ -230,6 +282,14 @@ impl<T: SizeBytes> LaneQueues<T> {
         // Through the lock: a producer that has looked and not yet gone to sleep would miss the call.
         drop(self.room_lock.lock().unwrap_or_else(PoisonError::into_inner));
         self.room_made.notify_all();
+    }
+}
+
+impl<T> Drop for LaneQueues<T> {
+    /// What was left behind counts for nobody any more.
+    fn drop(&mut self) {
+        let (messages, bytes) = (*self.messages.get_mut(), *self.bytes.get_mut());
+        self.sums.iter().for_each(|sum| sum.take_off(messages, bytes));
     }
 }
 
@@ -252,7 +312,6 @@ impl Error for PushError {}
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::thread;
     use std::time::Instant;
 
@@ -447,5 +506,21 @@ mod tests {
         let got = consumers.into_iter().map(|consumer| consumer.join().unwrap()).collect::<Vec<_>>();
         assert_eq!(got, sent);
         assert_eq!(queues.depth(), Amount::default());
+    }
+
+    #[test]
+    fn queues_of_one_tenant_share_its_sum_and_what_is_left_behind_is_given_back() {
+        let sum = Arc::new(QueueSum::new(Bounds { messages: 10, bytes: 1000 }));
+        let bounds = Bounds { messages: 100, bytes: 10_000 };
+        let one = LaneQueues::under(1, bounds, vec![sum.clone()]);
+        let other = LaneQueues::<Item>::under(1, bounds, vec![sum.clone()]);
+        let mut slice: Vec<Item> = (0..9).map(|n| Item { n, bytes: 50 }).collect();
+        one.push_slice(0, &mut slice, 450).unwrap();
+        assert_eq!(other.room(), Amount { messages: 1, bytes: 550 });
+        let mut taken = Vec::new();
+        assert_eq!(one.take(0, &mut taken, 4, Duration::ZERO), Taken::Items);
+        assert_eq!(other.room(), Amount { messages: 5, bytes: 750 });
+        drop(one);
+        assert_eq!(other.room(), Amount { messages: 10, bytes: 1000 });
     }
 }

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use portcullis_connector_api::{ConnectorError, ErrorKind};
 use portcullis_flow::{Completions, Holdback, LaneQueues};
+use portcullis_net::Egress;
 
 use super::Outage;
 use super::chain::Chain;
@@ -24,13 +25,14 @@ pub(super) struct Branch<'a> {
     pub(super) revoked: Arc<Revoked>,
     pub(super) blueprint: &'a Blueprint,
     pub(super) sinks: &'a Sinks,
+    pub(super) egress: &'a [Option<Arc<Egress>>],
     pub(super) shared: &'a Shared,
 }
 
 impl Branch<'_> {
     /// Runs to the end; an error ends the other branches too.
     pub(super) fn run(&self) -> Result<usize, PipelineError> {
-        let queues = Arc::new(LaneQueues::<Work>::new(self.blueprint.lanes, self.blueprint.queue));
+        let queues = Arc::new(LaneQueues::<Work>::under(self.blueprint.lanes, self.blueprint.queue, self.blueprint.queue_sums.clone()));
         let mut lanes = Vec::new();
         // A panic here must not leave the other branches and the lanes behind.
         let run = || self.start_lanes(&queues, &mut lanes).and_then(|()| self.take_in(&queues));
@@ -93,7 +95,8 @@ impl Branch<'_> {
     ) -> Result<(), PipelineError> {
         let (shared, blueprint) = (self.shared, self.blueprint);
         for index in 0..blueprint.lanes {
-            let mut chain = Chain::new(shared.identity.clone(), &blueprint.stages, shared.recorder.clone());
+            let (identity, recorder) = (shared.identity.clone(), shared.recorder.clone());
+            let mut chain = Chain::new(identity, &blueprint.stages, self.egress, recorder, &shared.readiness);
             chain.warm_up().map_err(|(plugin, fault)| PipelineError::Plugin { plugin, fault })?;
             let (source, number) = (self.number.to_string(), index.to_string());
             let labels = [("pipeline", &*shared.identity.name), ("source", &*source), ("lane", &*number)];

@@ -1,54 +1,104 @@
 //! How often a plugin may lose its instance before it is left alone for a while.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Counts restarts over a window. A plugin that traps on every message costs a hundred times a call's price, and
-/// would take a lane from its neighbours; in quarantine its messages take their `on.fault` way without a call. The lock is
-/// touched only when an instance is made or lost.
+/// Counts lost instances over a window. A plugin that traps on every message costs a hundred times a call's price, and would
+/// take a lane from its neighbours; in quarantine its messages take their `on.fault` way without a call. When the quarantine
+/// is over, one message is let through as a probe: it ends the quarantine, or begins it anew. The lock is touched only when an
+/// instance is lost, and while the plugin is in quarantine.
 #[derive(Debug)]
 pub(super) struct Breaker {
     restarts: usize,
     window: Duration,
-    strikes: Mutex<VecDeque<Instant>>,
+    /// Whether there is a quarantine or its probe: all that a call in good times looks at.
+    tripped: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Instances lost, the oldest first.
+    Closed(VecDeque<Instant>),
+    Open {
+        until: Instant,
+    },
+    /// One probe is under way, until this time at most: whoever made it may have died with it.
+    HalfOpen {
+        until: Instant,
+    },
+}
+
+/// Whether a message may be given to the plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// As always.
+    Call,
+    /// As the one that decides whether the quarantine is over: its outcome must be told.
+    Probe,
+    /// Not for another while.
+    Refused(Duration),
 }
 
 impl Breaker {
     pub(super) fn new(restarts: u32, window: Duration) -> Self {
-        Self { restarts: restarts as usize, window, strikes: Mutex::default() }
+        let state = Mutex::new(State::Closed(VecDeque::new()));
+        Self { restarts: restarts as usize, window, tripped: AtomicBool::new(false), state }
     }
 
-    /// Over how long restarts are counted, and so how long a quarantine lasts at most.
+    /// Over how long lost instances are counted, and how long a quarantine lasts.
     pub(super) fn window(&self) -> Duration {
         self.window
     }
 
-    /// Counts a lost instance. True when this one puts the plugin into quarantine.
+    /// Asked before each call.
+    pub(super) fn admit(&self, now: Instant) -> Admission {
+        if !self.tripped.load(Ordering::Relaxed) {
+            return Admission::Call;
+        }
+        let mut state = self.lock();
+        match *state {
+            State::Closed(_) => Admission::Call,
+            State::Open { until } | State::HalfOpen { until } if now < until => Admission::Refused(until - now),
+            _ => {
+                *state = State::HalfOpen { until: now + self.window };
+                Admission::Probe
+            }
+        }
+    }
+
+    /// An instance was lost. True when that begins a quarantine.
     pub(super) fn strike(&self, now: Instant) -> bool {
-        let mut strikes = self.strikes.lock().unwrap_or_else(PoisonError::into_inner);
-        self.forget_old(&mut strikes, now);
-        let was_open = strikes.len() <= self.restarts;
-        if was_open {
-            strikes.push_back(now);
+        let mut state = self.lock();
+        let trips = match &mut *state {
+            State::Closed(strikes) => {
+                while strikes.front().is_some_and(|first| now.saturating_duration_since(*first) >= self.window) {
+                    strikes.pop_front();
+                }
+                strikes.push_back(now);
+                strikes.len() > self.restarts
+            }
+            State::HalfOpen { .. } => true,
+            // Another lane's instance, begun before.
+            State::Open { .. } => false,
+        };
+        if trips {
+            *state = State::Open { until: now + self.window };
+            self.tripped.store(true, Ordering::Relaxed);
         }
-        was_open && strikes.len() > self.restarts
+        trips
     }
 
-    /// How much longer the plugin stays in quarantine, if it is in it.
-    pub(super) fn quarantined(&self, now: Instant) -> Option<Duration> {
-        let mut strikes = self.strikes.lock().unwrap_or_else(PoisonError::into_inner);
-        self.forget_old(&mut strikes, now);
-        if strikes.len() <= self.restarts {
-            return None;
-        }
-        strikes.front().map(|first| (*first + self.window).saturating_duration_since(now))
+    /// The probe has come back without a loss: the quarantine is over.
+    pub(super) fn recovered(&self) {
+        *self.lock() = State::Closed(VecDeque::new());
+        self.tripped.store(false, Ordering::Relaxed);
     }
 
-    fn forget_old(&self, strikes: &mut VecDeque<Instant>, now: Instant) {
-        while strikes.front().is_some_and(|first| now.saturating_duration_since(*first) >= self.window) {
-            strikes.pop_front();
-        }
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -56,17 +106,51 @@ impl Breaker {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_restart_past_the_limit_quarantines_until_the_oldest_is_a_minute_old() {
-        let breaker = Breaker::new(2, Duration::from_secs(60));
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn tripped() -> (Breaker, impl Fn(u64) -> Instant) {
+        let breaker = Breaker::new(2, MINUTE);
         let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
+        let at = move |seconds| start + Duration::from_secs(seconds);
         assert!(!breaker.strike(at(0)));
         assert!(!breaker.strike(at(10)));
-        assert_eq!(breaker.quarantined(at(10)), None);
+        assert_eq!(breaker.admit(at(10)), Admission::Call);
         assert!(breaker.strike(at(20)));
-        assert_eq!(breaker.quarantined(at(20)), Some(Duration::from_secs(40)));
-        assert!(!breaker.strike(at(21)), "already in quarantine: reported once");
-        assert_eq!(breaker.quarantined(at(61)), None);
+        (breaker, at)
+    }
+
+    #[test]
+    fn the_loss_past_the_limit_quarantines_for_the_window_and_is_reported_once() {
+        let (breaker, at) = tripped();
+        assert_eq!(breaker.admit(at(20)), Admission::Refused(MINUTE));
+        assert!(!breaker.strike(at(21)), "another lane's instance, begun before");
+        assert_eq!(breaker.admit(at(79)), Admission::Refused(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn one_probe_decides_whether_the_quarantine_is_over() {
+        let (breaker, at) = tripped();
+        assert_eq!(breaker.admit(at(80)), Admission::Probe);
+        assert_eq!(breaker.admit(at(81)), Admission::Refused(Duration::from_secs(59)), "one at a time");
+        assert!(breaker.strike(at(82)), "the probe failed: a new quarantine");
+        assert_eq!(breaker.admit(at(100)), Admission::Refused(Duration::from_secs(42)));
+        assert_eq!(breaker.admit(at(142)), Admission::Probe);
+        breaker.recovered();
+        assert_eq!(breaker.admit(at(143)), Admission::Call);
+        assert!(!breaker.strike(at(144)), "counted from zero again");
+    }
+
+    #[test]
+    fn a_probe_that_never_comes_back_makes_room_for_the_next() {
+        let (breaker, at) = tripped();
+        assert_eq!(breaker.admit(at(80)), Admission::Probe);
+        assert_eq!(breaker.admit(at(140)), Admission::Probe);
+    }
+
+    #[test]
+    fn losses_far_apart_never_quarantine() {
+        let breaker = Breaker::new(1, MINUTE);
+        let start = Instant::now();
+        assert!((0..10).all(|n| !breaker.strike(start + MINUTE * n)));
     }
 }

@@ -1,29 +1,48 @@
 //! The plugins of one lane: an instance of each, replaced when a fault has cost it.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use metrics::Counter;
-use portcullis_audit::{Counts, Recorder};
-use portcullis_connector_api::Message;
+use portcullis_audit::Recorder;
+use portcullis_connector_api::Channel;
 use portcullis_flow::{Backoff, FaultKind};
+use portcullis_net::{Egress, Record};
 
 use super::Identity;
 use super::breaker::Breaker;
-use super::evidence;
-use super::work::Way;
-use crate::capability::Operation;
-use crate::plugin::{Fault, Instance, LinkedPlugin, Outcome};
-use crate::telemetry::names::Metric;
+use super::slot::Slot;
+use super::together;
+use super::work::{Way, Work};
+use crate::plugin::{Fault, LinkedPlugin, Outcome, waiting_handle};
+use crate::telemetry::readiness::Readiness;
 
 /// A plugin's place in the chain with what the operator wrote under `on:`. Shared by all lanes.
-#[derive(Debug)]
 pub struct Stage {
     /// The linked component.
     pub plugin: Arc<LinkedPlugin>,
     /// What each verdict and fault leads to.
     pub on: On,
+    /// When an instance is thrown away.
+    pub life: Life,
+    /// Instances of one lane that work at once; more than one only for a plugin that may wait.
+    pub concurrency: usize,
+    /// Opens the plugin's network once its evidence has a place to go; none without the grant, or when it was opened.
+    pub egress: Mutex<Option<EgressMaker>>,
     pub(super) breaker: Breaker,
+}
+
+/// Opens the network of a plugin.
+pub type EgressMaker = Box<dyn FnOnce(&Recorder) -> Arc<Egress> + Send>;
+
+/// How long an instance of a plugin lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// As long as its lane, until a fault.
+    Lane,
+    /// As long as what was waiting when it began.
+    Batch,
+    /// One message: nothing of one is there for the next.
+    Message,
 }
 
 /// What the operator wrote under `on:`, defaults filled in.
@@ -42,29 +61,22 @@ pub struct On {
 impl Stage {
     /// A stage that allows `restarts` new instances in `per` before the plugin is quarantined.
     pub fn new(plugin: Arc<LinkedPlugin>, on: On, restarts: u32, per: Duration) -> Self {
-        Self { plugin, on, breaker: Breaker::new(restarts, per) }
+        Self { plugin, on, life: Life::Lane, concurrency: 1, egress: Mutex::new(None), breaker: Breaker::new(restarts, per) }
     }
 }
 
-/// One lane's own copy of a stage.
-struct Slot {
-    stage: Arc<Stage>,
-    instance: Option<Instance>,
-    /// Whether the next instance is a restart.
-    had_one: bool,
-    counts: Counts,
-    meters: SlotMeters,
+impl Stage {
+    /// Opens the plugin's network, where it has one. A pipeline starts once.
+    pub(super) fn open_egress(&self, recorder: &Recorder) -> Option<Arc<Egress>> {
+        let maker = self.egress.lock().unwrap_or_else(PoisonError::into_inner).take();
+        maker.map(|open| open(recorder))
+    }
 }
 
-struct SlotMeters {
-    pass: Counter,
-    drop: Counter,
-    reject: Counter,
-    retry: Counter,
-    fault: Counter,
-    time: Counter,
-    restarts: Counter,
-    log_cut: Counter,
+impl std::fmt::Debug for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stage").field("plugin", &self.plugin.name()).field("on", &self.on).finish_non_exhaustive()
+    }
 }
 
 /// The stages of one lane, in order.
@@ -75,9 +87,18 @@ pub(super) struct Chain {
 }
 
 impl Chain {
-    pub(super) fn new(identity: Arc<Identity>, stages: &[Arc<Stage>], recorder: Recorder) -> Self {
-        let slots = stages.iter().map(|stage| Slot::new(&identity, stage.clone())).collect();
-        Self { identity, recorder, slots }
+    /// `egress` has the open network of each stage that has one.
+    pub(super) fn new(
+        identity: Arc<Identity>,
+        stages: &[Arc<Stage>],
+        egress: &[Option<Arc<Egress>>],
+        recorder: Recorder,
+        readiness: &Readiness,
+    ) -> Self {
+        let networks = egress.iter().cloned().chain(std::iter::repeat(None));
+        let slot = |(stage, egress): (&Arc<Stage>, _)| Slot::new(&identity, stage.clone(), egress, readiness.clone());
+        let slots = stages.iter().zip(networks).map(slot).collect();
+        Self { slots, identity, recorder }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -88,7 +109,12 @@ impl Chain {
         self.slots.get(index).map(|slot| &slot.stage)
     }
 
-    /// Makes every instance, so that the first message does not pay for it.
+    /// Whether several messages are worked on at once at this stage.
+    pub(super) fn is_concurrent(&self, index: usize) -> bool {
+        self.slots.get(index).is_some_and(|slot| slot.places.len() > 1)
+    }
+
+    /// Makes an instance of each, so that the first message does not pay for it.
     pub(super) fn warm_up(&mut self) -> Result<(), (String, Fault)> {
         for slot in &mut self.slots {
             if let Err(fault) = slot.ready() {
@@ -98,29 +124,51 @@ impl Chain {
         Ok(())
     }
 
-    /// Runs one plugin on one message. `source` gives the message's coordinates, asked for only when there is something to
-    /// record.
-    pub(super) fn process(&mut self, index: usize, message: &mut Message, source: impl Fn() -> String) -> Outcome {
+    /// Runs one plugin on one message.
+    pub(super) fn process(&mut self, index: usize, work: &mut Work) -> Outcome {
         let Some(slot) = self.slots.get_mut(index) else {
             return Outcome::Pass;
         };
-        if let Some(left) = slot.quarantined() {
+        if let Some(left) = slot.quarantined(0) {
             return Outcome::Fault(quarantined(left));
         }
+        let channel = slot.egress.is_some().then(|| work.message.channel.clone());
         let outcome = match slot.ready() {
-            Ok(instance) => instance.process(message),
+            Ok(instance) => {
+                if let Some(channel) = channel {
+                    instance.about(|| record(&self.identity, channel, work));
+                }
+                instance.process(&mut work.message)
+            }
             Err(fault) => Outcome::Fault(fault),
         };
-        if let Outcome::Fault(fault) = &outcome {
-            slot.faulted(fault, &self.identity, &self.recorder, source);
-        }
+        slot.after(0, &outcome, work, &self.identity, &self.recorder);
         outcome
+    }
+
+    /// Runs one plugin on several messages at once, each in an instance of its own, and gives them back in their order. A
+    /// message has no outcome when `go_on` refused to begin it.
+    pub(super) fn process_together(
+        &mut self,
+        index: usize,
+        slice: impl ExactSizeIterator<Item = Work>,
+        go_on: impl FnMut(&Work) -> bool,
+    ) -> Vec<(Work, Option<Outcome>)> {
+        let (identity, recorder) = (&self.identity, &self.recorder);
+        match (self.slots.get_mut(index), waiting_handle()) {
+            (Some(slot), Ok(handle)) => handle.block_on(together::run(slot, slice, go_on, identity, recorder)),
+            // There is a runtime, or its instances could not have been made.
+            _ => slice.map(|work| (work, None)).collect(),
+        }
     }
 
     /// Adds what one slice has cost: the counters are touched once for all of its messages.
     pub(super) fn count(&mut self, index: usize, tally: &Tally) {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.meters.add(tally);
+            if slot.stage.life == Life::Batch {
+                (0..slot.places.len()).for_each(|place| slot.retire(place));
+            }
         }
     }
 
@@ -140,65 +188,14 @@ impl Drop for Chain {
     }
 }
 
-impl Slot {
-    fn new(identity: &Identity, stage: Arc<Stage>) -> Self {
-        let counts = Counts::new(Operation::NAMES);
-        Self { meters: SlotMeters::new(identity, stage.plugin.name()), counts, stage, instance: None, had_one: false }
-    }
-
-    /// How much longer the plugin is left alone; asked only where there is no instance to call.
-    fn quarantined(&self) -> Option<Duration> {
-        match &self.instance {
-            Some(instance) if !instance.is_spent() => None,
-            _ => self.stage.breaker.quarantined(Instant::now()),
-        }
-    }
-
-    /// The instance, made anew where a fault has cost the last one.
-    fn ready(&mut self) -> Result<&mut Instance, Fault> {
-        if self.instance.as_ref().is_some_and(Instance::is_spent) {
-            self.collect_usage();
-            self.instance = None;
-        }
-        match &mut self.instance {
-            Some(_) => {}
-            empty => {
-                *empty = Some(self.stage.plugin.instantiate()?);
-                if std::mem::replace(&mut self.had_one, true) {
-                    self.meters.restarts.increment(1);
-                }
-            }
-        }
-        self.instance.as_mut().ok_or_else(|| Fault::new(FaultKind::Trap, "there is no instance"))
-    }
-
-    fn collect_usage(&mut self) {
-        if let Some(instance) = &mut self.instance {
-            let usage = instance.usage();
-            self.counts.add_all(&Operation::NAMES.map(|name| {
-                usage.host_calls.iter().filter(|(called, _)| *called == name).map(|(_, calls)| calls).sum()
-            }));
-            self.meters.log_cut.increment(usage.log_cut_bytes);
-        }
-    }
-
-    fn faulted(&mut self, fault: &Fault, identity: &Identity, recorder: &Recorder, source: impl Fn() -> String) {
-        let actor = identity.actor(&self.stage.plugin);
-        recorder.record(evidence::faulted(actor.clone(), &self.stage.plugin, fault, source()));
-        let cost_the_instance = self.instance.as_ref().is_none_or(Instance::is_spent);
-        if cost_the_instance && self.stage.breaker.strike(Instant::now()) {
-            recorder.record(evidence::disabled(actor, fault, self.stage.breaker.window()));
-            tracing::error!(
-                pipeline = %identity.name, plugin = %self.stage.plugin.name(), kind = %fault.kind,
-                "plugin is quarantined: too many restarts"
-            );
-        }
-    }
+/// Where a message came from, for the events of what a plugin does with the network.
+pub(super) fn record(identity: &Identity, channel: Channel, work: &Work) -> Record {
+    Record { pipeline: identity.name.clone(), channel, partition: work.partition, offset: work.offset }
 }
 
-fn quarantined(left: Duration) -> Fault {
+pub(super) fn quarantined(left: Duration) -> Fault {
     let seconds = left.as_secs() + 1;
-    Fault::new(FaultKind::Trap, &format!("the plugin is quarantined for another {seconds} s after too many restarts"))
+    Fault::new(FaultKind::Trap, &format!("the plugin is quarantined for another {seconds} s after too many lost instances"))
 }
 
 /// What one slice has done at one stage.
@@ -220,39 +217,6 @@ impl Tally {
             Outcome::Reject(_) => self.reject += 1,
             Outcome::Retry(_) => self.retry += 1,
             Outcome::Fault(_) => self.fault += 1,
-        }
-    }
-}
-
-impl SlotMeters {
-    fn new(identity: &Identity, plugin: &str) -> Self {
-        let labels = [("pipeline", &*identity.name), ("plugin", plugin)];
-        let calls = |verdict| Metric::PluginCalls.counter(&[labels[0], labels[1], ("verdict", verdict)]);
-        Self {
-            pass: calls("pass"),
-            drop: calls("drop"),
-            reject: calls("reject"),
-            retry: calls("retry"),
-            fault: calls("fault"),
-            time: Metric::PluginTime.counter(&labels),
-            restarts: Metric::PluginRestarts.counter(&labels),
-            log_cut: Metric::PluginLogCut.counter(&labels),
-        }
-    }
-
-    fn add(&self, tally: &Tally) {
-        let counters = [
-            (&self.pass, tally.pass),
-            (&self.drop, tally.drop),
-            (&self.reject, tally.reject),
-            (&self.retry, tally.retry),
-            (&self.fault, tally.fault),
-            (&self.time, u64::try_from(tally.time.as_nanos()).unwrap_or(u64::MAX)),
-        ];
-        for (counter, amount) in counters {
-            if amount > 0 {
-                counter.increment(amount);
-            }
         }
     }
 }

@@ -30,6 +30,7 @@ pub(crate) fn faulted(actor: Actor, plugin: &LinkedPlugin, fault: &Fault, source
         }
     };
     let scope = match fault.kind {
+        _ if fault.above.is_some() => fault.above.unwrap_or(Scope::Tenant),
         FaultKind::Memory | FaultKind::Handles => Scope::Instance,
         _ => Scope::Invocation,
     };

@@ -83,21 +83,10 @@ impl Lane {
         for stage in 0..self.chain.len() {
             let mut tally = Tally::default();
             let started = Instant::now();
-            for mut work in slice.drain(..) {
-                if self.is_over(work.token) {
-                    continue;
-                }
-                // An earlier message of this slice may have parked the key at this very stage.
-                if self.holdback.holds_back(work.key, work.number) {
-                    self.holdback.push_behind(work.key, work.number, work);
-                    continue;
-                }
-                let outcome = self.step(&mut work);
-                tally.add(&outcome);
-                match outcome {
-                    Outcome::Pass => kept.push(work),
-                    other => self.leave(work, other),
-                }
+            if self.chain.is_concurrent(stage) && slice.len() > 1 {
+                self.step_together(stage, slice, &mut kept, &mut tally);
+            } else {
+                self.step_each(slice, &mut kept, &mut tally);
             }
             std::mem::swap(slice, &mut kept);
             tally.time = started.elapsed();
@@ -107,6 +96,53 @@ impl Lane {
             self.send(&work);
         }
         self.kept = kept;
+    }
+
+    /// One message after the other.
+    fn step_each(&mut self, slice: &mut Vec<Work>, kept: &mut Vec<Work>, tally: &mut Tally) {
+        for mut work in slice.drain(..) {
+            if self.is_over(work.token) {
+                continue;
+            }
+            // An earlier message of this slice may have parked the key at this very stage.
+            if self.holdback.holds_back(work.key, work.number) {
+                self.holdback.push_behind(work.key, work.number, work);
+                continue;
+            }
+            let outcome = self.step(&mut work);
+            tally.add(&outcome);
+            match outcome {
+                Outcome::Pass => kept.push(work),
+                other => self.leave(work, other),
+            }
+        }
+    }
+
+    /// Several messages at once, for a plugin that waits; they leave in their order. A message whose key was parked by an
+    /// earlier one while it was in work itself waits behind that one: past this stage when it has passed it, else to be asked
+    /// again, since what it did not pass may look different then.
+    fn step_together(&mut self, stage: usize, slice: &mut Vec<Work>, kept: &mut Vec<Work>, tally: &mut Tally) {
+        let (queues, revoked, seen) = (&self.queues, &self.revoked, &mut self.seen);
+        let go_on = |work: &Work| !queues.is_closed() && !seen.is_gone(revoked, work.token);
+        let done = self.chain.process_together(stage, slice.drain(..), go_on);
+        for (mut work, outcome) in done {
+            let Some(outcome) = outcome else { continue };
+            tally.add(&outcome);
+            if matches!(outcome, Outcome::Pass) {
+                work.passed();
+            }
+            if self.is_over(work.token) {
+                continue;
+            }
+            if self.holdback.holds_back(work.key, work.number) {
+                self.holdback.push_behind(work.key, work.number, work);
+                continue;
+            }
+            match outcome {
+                Outcome::Pass => kept.push(work),
+                other => self.leave(work, other),
+            }
+        }
     }
 
     fn unless_parked(&mut self, work: Work, then: impl FnOnce(&mut Self, Work)) {
@@ -119,13 +155,9 @@ impl Lane {
 
     /// Gives the message to its next plugin.
     fn step(&mut self, work: &mut Work) -> Outcome {
-        let (identity, partition, offset) = (&self.identity, work.partition, work.offset);
-        let channel = work.message.channel.clone();
-        let source = || identity.source_coordinates(&channel, partition, offset);
-        let outcome = self.chain.process(work.stage, &mut work.message, source);
+        let outcome = self.chain.process(work.stage, work);
         if matches!(outcome, Outcome::Pass) {
-            work.stage += 1;
-            work.attempts = 0;
+            work.passed();
         }
         outcome
     }

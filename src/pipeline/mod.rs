@@ -15,11 +15,13 @@ mod meters;
 mod outage;
 mod revoked;
 mod run;
+mod slot;
 mod stop;
+mod together;
 mod warnings;
 mod work;
 
-pub use chain::{On, Stage};
+pub use chain::{EgressMaker, Life, On, Stage};
 pub use dead_letter::HEADER_PREFIX;
 pub(crate) use evidence::actor;
 pub use run::{Blueprint, Bounds, PipelineError, Running, SinkMaker, SourceMaker, start};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_audit::Recorder;
 use portcullis_connector_api::{Confirm, ConnectorError, ErrorKind, Sink, Source};
-use portcullis_flow::{Completions, FaultKind, Order, Window};
+use portcullis_flow::{Completions, FaultKind, Order, QueueSum, Window};
 use thiserror::Error;
 
 use super::branch::Branch;
@@ -39,6 +39,8 @@ pub struct Blueprint {
     pub lanes: usize,
     /// What may wait for the lanes.
     pub queue: Bounds,
+    /// What the queues of the tenant and of the node hold together.
+    pub queue_sums: Vec<Arc<QueueSum>>,
     /// What may be unfinished of one partition before it is paused.
     pub window: Window,
     /// How long the end and a revocation wait for what is in work.
@@ -166,6 +168,8 @@ fn run(blueprint: Blueprint, shared: &Shared, part: &str) -> Result<usize, Pipel
         blueprint.sources.iter().map(|_| Arc::new(Completions::new())).collect();
     let Some(sinks) = open_sinks(&blueprint, &ways, shared, part)? else { return Ok(0) };
     shared.readiness.report(part, None);
+    // Once for all sources and lanes: quotas are a plugin's, not a lane's.
+    let egress: Vec<_> = blueprint.stages.iter().map(|stage| stage.open_egress(&shared.recorder)).collect();
     let branches: Vec<Branch<'_>> = (0..)
         .zip(&blueprint.sources)
         .zip(ways)
@@ -176,6 +180,7 @@ fn run(blueprint: Blueprint, shared: &Shared, part: &str) -> Result<usize, Pipel
             revoked: Arc::default(),
             blueprint: &blueprint,
             sinks: &sinks,
+            egress: &egress,
             shared,
         })
         .collect();

@@ -26,6 +26,14 @@ pub(super) struct Work {
     pub(super) size_bytes: usize,
 }
 
+impl Work {
+    /// It goes on to the next plugin, whose retries are counted from zero.
+    pub(super) fn passed(&mut self) {
+        self.stage += 1;
+        self.attempts = 0;
+    }
+}
+
 impl SizeBytes for Work {
     fn size_bytes(&self) -> usize {
         self.size_bytes

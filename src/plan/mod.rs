@@ -1,9 +1,22 @@
 //! What the files mean: every name resolved, every component linked and configured once in the sandbox, every connector's
 //! settings checked. No decision is taken after it; what it refuses was never started.
 
+mod admission;
+mod egress;
 pub(crate) mod evidence;
+mod grant;
 mod guarantee;
+mod levels;
+mod link_table;
+mod lock;
+mod locked;
 mod plugins;
+
+pub use admission::Table;
+pub use grant::Grant;
+pub use link_table::{Asked, Line, Verdict};
+pub(crate) use link_table::least;
+pub use lock::{LOCK_FILE, LockUse};
 
 pub use guarantee::Guarantee;
 
@@ -15,8 +28,15 @@ use portcullis_config::{
     Pipeline, Sink, Source,
 };
 
+use ipnet::IpNet;
+use portcullis_flow::QueueSum;
 use sha2::{Digest, Sha256};
 
+use self::admission::Admission;
+use self::egress::{Networks, OwnText};
+use self::levels::Levels;
+use self::lock::Locks;
+use self::locked::LockedPipeline;
 use crate::connectors::{Instead, SinkPlan, SourcePlan};
 use crate::pipeline::Stage;
 use crate::plugin::{Sandbox, SandboxOptions};
@@ -29,9 +49,22 @@ pub struct Plan {
     pub pipelines: Vec<PipelinePlan>,
     /// Holds the compiler alive.
     pub sandbox: Arc<Sandbox>,
+    /// One for each plugin of each pipeline.
+    pub tables: Vec<Table>,
 }
 
 impl Plan {
+    /// Writes what was linked beside the pipelines' files: each lock, and whether it changed.
+    ///
+    /// # Errors
+    /// A lock that cannot be written.
+    pub fn write_locks(&self) -> std::io::Result<Vec<(PathBuf, bool)>> {
+        let of = |pipeline: &PipelinePlan| {
+            (pipeline.config.file.clone(), pipeline.config.name.value.clone(), pipeline.locked.clone())
+        };
+        lock::write(&self.pipelines.iter().map(of).collect::<Vec<_>>())
+    }
+
     /// SHA-256, in hexadecimal digits, over the files that the plan was made of, for the audit: two starts with the same one
     /// had the same configuration. Values from the environment are not in it.
     pub fn digest(&self) -> String {
@@ -61,8 +94,12 @@ pub struct PipelinePlan {
     pub sink: SinkPlan,
     /// Where failed messages go.
     pub dead_letter: Option<SinkPlan>,
+    /// What the queues of its tenant and of the node hold together.
+    pub queue_sums: Vec<Arc<QueueSum>>,
     /// What source and sink can promise together.
     pub guarantee: Guarantee,
+    /// What was linked, as a lock has it.
+    pub(crate) locked: LockedPipeline,
 }
 
 /// What planning needs beside the files.
@@ -77,9 +114,14 @@ pub struct Options<'a> {
     pub instead: Option<Instead>,
     /// No compiled components on disk.
     pub no_cache: bool,
+    /// What is done with the locks beside the files.
+    pub lock: LockUse,
+    /// Consent to addresses beside the node's own, of whoever started the process: that of `dev` to its server.
+    pub consent: Vec<IpNet>,
 }
 
 /// A refused component, for the audit.
+#[derive(Clone, Debug)]
 pub struct RefusedPlugin {
     /// The pipeline and the plugin's name in it.
     pub pipeline: String,
@@ -103,11 +145,13 @@ pub struct Refusal {
     pub plugins: Vec<RefusedPlugin>,
     /// The node's settings, where they could be read.
     pub node: Option<Box<Node>>,
+    /// One for each plugin of each pipeline that could be read.
+    pub tables: Vec<Table>,
 }
 
 impl From<Diagnostics> for Refusal {
     fn from(diagnostics: Diagnostics) -> Self {
-        Self { diagnostics, plugins: Vec::new(), node: None }
+        Self { diagnostics, plugins: Vec::new(), node: None, tables: Vec::new() }
     }
 }
 
@@ -151,7 +195,9 @@ impl Typed {
     /// # Errors
     /// All that is wrong with all files at once.
     pub fn resolve(self, options: &Options<'_>) -> Result<Plan, Refusal> {
-        let Self { node, pipelines, mut wrong } = self;
+        let Self { mut node, pipelines, mut wrong } = self;
+        let consent = options.consent.iter().map(|net| Located::new(*net, Location::of("the command line")));
+        node.egress.consent.extend(consent);
         check_names(&pipelines, &mut wrong);
         for pipeline in &pipelines {
             wrong.extend(node.check(pipeline));
@@ -160,22 +206,26 @@ impl Typed {
             Ok(sandbox) => sandbox,
             Err(error) => {
                 wrong.push(Location::of("the sandbox").diagnostic(Code::Other("sandbox.unavailable"), error));
-                return Err(Refusal { diagnostics: wrong, plugins: Vec::new(), node: Some(Box::new(node)) });
+                return Err(Refusal { node: Some(Box::new(node)), ..wrong.into() });
             }
         };
-        let mut refused = Vec::new();
         let mut plans = Vec::new();
+        let levels = Levels::of(&node);
+        let networks = Networks::new(&node, &levels, own_text(&node, &pipelines, options));
+        let locks = Locks::read(&pipelines, options.lock, &mut wrong);
+        let mut admission = Admission::new(&sandbox, &node, &networks, locks, &wrong);
         for pipeline in pipelines {
-            let resolver = Resolver { node: &node, options, sandbox: &sandbox };
-            match resolver.resolve(pipeline, &mut refused) {
+            let resolver = Resolver { node: &node, options, levels: &levels, networks: &networks };
+            match resolver.resolve(pipeline, &mut admission) {
                 Ok(plan) => plans.push(plan),
                 Err(diagnostics) => wrong.extend(diagnostics),
             }
         }
+        let (tables, plugins) = admission.end();
         if wrong.is_empty() {
-            Ok(Plan { node, pipelines: plans, sandbox })
+            Ok(Plan { node, pipelines: plans, sandbox, tables })
         } else {
-            Err(Refusal { diagnostics: wrong, plugins: refused, node: Some(Box::new(node)) })
+            Err(Refusal { diagnostics: wrong, plugins, node: Some(Box::new(node)), tables })
         }
     }
 }
@@ -183,11 +233,12 @@ impl Typed {
 struct Resolver<'a> {
     node: &'a Node,
     options: &'a Options<'a>,
-    sandbox: &'a Sandbox,
+    levels: &'a Levels,
+    networks: &'a Networks<'a>,
 }
 
 impl Resolver<'_> {
-    fn resolve(&self, pipeline: Pipeline, refused: &mut Vec<RefusedPlugin>) -> Result<PipelinePlan, Diagnostics> {
+    fn resolve(&self, pipeline: Pipeline, admission: &mut Admission<'_>) -> Result<PipelinePlan, Diagnostics> {
         let mut wrong = Diagnostics::new();
         let mut keep = |result: Result<_, Diagnostic>| result.map_err(|diagnostic| wrong.push(diagnostic)).ok();
         let forbidden = self.forbidden_topics(&pipeline);
@@ -197,12 +248,14 @@ impl Resolver<'_> {
         let sink = keep_sink(self.sink(&pipeline.sink, &forbidden));
         let dead_letter =
             pipeline.dead_letter.as_ref().map(|letters| keep_sink(self.sink(letters, &self.audit_topic())));
-        let stages = plugins::link(self.sandbox, &pipeline, &mut wrong, refused);
+        let (stages, locked) = plugins::link(admission, &pipeline, self.networks, self.levels, &mut wrong);
         let (Some(sink), true) = (sink, wrong.is_empty()) else {
             return Err(wrong);
         };
         let guarantee = guarantee::of(&sources);
-        Ok(PipelinePlan { sources, stages, sink, dead_letter: dead_letter.flatten(), guarantee, config: pipeline })
+        let queue_sums = self.levels.queue(pipeline.tenant.as_ref().map(|tenant| tenant.as_str()));
+        let dead_letter = dead_letter.flatten();
+        Ok(PipelinePlan { sources, stages, sink, dead_letter, queue_sums, guarantee, locked, config: pipeline })
     }
 
     /// A topic that a sink must never reach: the evidence, the dead letters, and the pipeline's own source, which would send
@@ -237,6 +290,27 @@ impl Resolver<'_> {
     fn sink(&self, sink: &Located<Sink>, forbidden: &[String]) -> Result<SinkPlan, Diagnostic> {
         SinkPlan::resolve(sink, self.node, self.options.instead.as_ref(), forbidden)
     }
+}
+
+/// What the bridge connects to and listens on: no plugin reaches it, whatever it was granted.
+fn own_text(node: &Node, pipelines: &[Pipeline], options: &Options<'_>) -> OwnText {
+    let mut connections: Vec<&KafkaConnection> = node.profiles.values().map(|profile| &profile.value).collect();
+    connections.extend(pipelines.iter().flat_map(portcullis_config::connections));
+    if let Some(AuditTarget::Topic(audit)) = node.audit.target.as_ref().map(|target| &target.value) {
+        connections.push(&audit.connection);
+    }
+    let mut endpoints: Vec<String> = connections
+        .into_iter()
+        .filter_map(|connection| match &connection.cluster {
+            Cluster::Brokers(brokers) => Some(brokers.as_str()),
+            Cluster::Profile(_) => None,
+        })
+        .flat_map(|brokers| brokers.split(','))
+        .map(|broker| broker.trim().to_owned())
+        .collect();
+    endpoints.extend(options.instead.as_ref().into_iter().flat_map(Instead::endpoints));
+    let listen = node.admin.listen.value;
+    OwnText { endpoints, admin: (listen.port() != 0).then_some(listen) }
 }
 
 /// As it was typed: two spellings of one cluster count as two, and then only the loop itself is not caught.
@@ -297,7 +371,9 @@ fn check_names(pipelines: &[Pipeline], wrong: &mut Diagnostics) {
 fn sandbox(node: &Node, options: &Options<'_>) -> Result<Arc<Sandbox>, String> {
     let enabled = node.cache.enabled.value && !options.no_cache;
     let folder = node.cache.dir.as_ref().map(|dir| dir.value.clone()).or_else(|| user_cache(options.environment));
-    Sandbox::new(SandboxOptions { cache: folder.filter(|_| enabled) }).map_err(|error| error.to_string())
+    // Without a path to itself the program compiles in this process: what is lost is a bound on the compiler.
+    let compiler = std::env::current_exe().ok();
+    Sandbox::new(SandboxOptions { cache: folder.filter(|_| enabled), compiler }).map_err(|error| error.to_string())
 }
 
 /// The user's own cache folder, as the XDG base directory specification names it.

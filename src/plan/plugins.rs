@@ -1,55 +1,64 @@
 //! Links the plugins of a pipeline and makes each configure itself once, so that a refusal comes before the start.
 
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use portcullis_config::{
-    Clock, Code, Diagnostic, Diagnostics, Disposition, Limits as TypedLimits, Location, Pipeline, Plugin,
+    Clock, Code, Diagnostic, Diagnostics, Disposition, Instance, Limits as TypedLimits, Location, Pipeline, Plugin,
     PluginLogLevel,
 };
 use portcullis_flow::Backoff;
 
-use super::{RefusedPlugin, evidence};
-use crate::pipeline::{On, Stage, Way};
-use crate::plugin::{self, Grants, Level, Limits, LinkError, LinkedPlugin, PluginSpec, Sandbox};
+use super::admission::Admission;
+use super::egress::Networks;
+use super::evidence;
+use super::levels::Levels;
+use super::locked::LockedPipeline;
+use crate::pipeline::{EgressMaker, Life, On, Stage, Way};
+use crate::plugin::{self, Grants, Level, Limits, LinkError, LinkedPlugin, PluginSpec};
 
+/// The stages of a pipeline, and what was linked for its lock. A plugin that is refused is missing in both.
 pub(super) fn link(
-    sandbox: &Sandbox,
+    admission: &mut Admission<'_>,
     pipeline: &Pipeline,
+    networks: &Networks<'_>,
+    levels: &Levels,
     wrong: &mut Diagnostics,
-    refused: &mut Vec<RefusedPlugin>,
-) -> Vec<Arc<Stage>> {
+) -> (Vec<Arc<Stage>>, LockedPipeline) {
     let mut stages = Vec::new();
+    let mut locked = Vec::new();
     for plugin in &pipeline.plugins {
-        let spec = spec(pipeline, plugin);
-        let linked = sandbox.link(spec).and_then(|linked| match linked.instantiate() {
-            Ok(_) => Ok(linked),
+        let Some(admitted) = admission.admit(pipeline, plugin, wrong) else { continue };
+        let network = match networks.network(pipeline, plugin) {
+            Ok(network) => network,
+            Err(diagnostics) => {
+                wrong.extend(diagnostics);
+                continue;
+            }
+        };
+        let spec = spec(pipeline, plugin, levels);
+        let linked = admission.sandbox.link(spec).and_then(|linked| match linked.instantiate(None) {
+            Ok(_) => admission.linked(&admitted, linked.digest()).map(|()| linked),
             Err(fault) => Err(LinkError::Configure { detail: fault.detail }),
         });
         match linked {
             Ok(linked) => {
-                warn_of_over_grants(plugin, &linked);
-                stages.push(Arc::new(stage(plugin, linked)));
+                locked.push(admission.locked(pipeline, plugin, &admitted));
+                let egress = network.map(|network| network.maker(pipeline, &linked));
+                stages.push(Arc::new(stage(plugin, linked, egress)));
             }
-            Err(error) => {
-                refused.push(RefusedPlugin {
-                    pipeline: pipeline.name.value.clone(),
-                    plugin: plugin.name.value.clone(),
-                    tenant: pipeline.tenant.as_ref().map(|tenant| tenant.value.clone()),
-                    refused: evidence::refused(&error),
-                    detail: error.to_string(),
-                    digest: match &error {
-                        LinkError::Digest { found, .. } => Some(found.clone()),
-                        _ => None,
-                    },
-                });
-                wrong.push(diagnostic(plugin, &error));
-            }
+            Err(error) => admission.failed(pipeline, plugin, &admitted, &error, wrong),
         }
     }
-    stages
+    let locked = LockedPipeline::new(pipeline, locked);
+    // Where a plugin is missing, its refusal has been said, and the rest would only repeat it.
+    if stages.len() == pipeline.plugins.len() {
+        admission.compare(pipeline, &locked, wrong);
+    }
+    (stages, locked)
 }
 
-fn spec(pipeline: &Pipeline, plugin: &Plugin) -> PluginSpec {
+fn spec(pipeline: &Pipeline, plugin: &Plugin, levels: &Levels) -> PluginSpec {
     let grants = &plugin.grants;
     PluginSpec {
         name: plugin.name.as_str().into(),
@@ -70,8 +79,10 @@ fn spec(pipeline: &Pipeline, plugin: &Plugin) -> PluginSpec {
                 Clock::Precise => plugin::Clock::Precise,
             }),
             random: grants.random.is_some(),
+            egress: grants.egress.is_some(),
         },
         limits: limits(&plugin.limits),
+        sums: levels.sums(pipeline.tenant.as_ref().map(|tenant| tenant.as_str())),
     }
 }
 
@@ -87,7 +98,7 @@ fn limits(typed: &TypedLimits) -> Limits {
     }
 }
 
-fn stage(plugin: &Plugin, linked: Arc<LinkedPlugin>) -> Stage {
+fn stage(plugin: &Plugin, linked: Arc<LinkedPlugin>, egress: Option<EgressMaker>) -> Stage {
     let way = |disposition| match disposition {
         Disposition::DeadLetter => Way::DeadLetter,
         Disposition::Drop => Way::Drop,
@@ -103,43 +114,40 @@ fn stage(plugin: &Plugin, linked: Arc<LinkedPlugin>) -> Stage {
             attempts: plugin.on.retry.attempts.value,
         },
     };
-    {
-        let restarts = plugin.limits.restarts.value;
-        Stage::new(linked, on, restarts.count, restarts.per)
-    }
+    let restarts = plugin.limits.restarts.value;
+    let mut stage = Stage::new(linked, on, restarts.count, restarts.per);
+    stage.concurrency = plugin.limits.concurrency.value as usize;
+    stage.life = match plugin.instance.value {
+        Instance::Batch => Life::Batch,
+        Instance::Message => Life::Message,
+        _ => Life::Lane,
+    };
+    stage.egress = Mutex::new(egress);
+    stage
 }
 
-/// A grant that the component never asked for is not an error, but somebody should take it away.
-fn warn_of_over_grants(plugin: &Plugin, linked: &LinkedPlugin) {
-    let imports = |prefix: &str| linked.imports().iter().any(|import| import.starts_with(prefix));
-    let grants = &plugin.grants;
-    let unused = [
-        ("log", grants.log.as_ref().map(|log| &log.at), "portcullis:plugin/log"),
-        ("clock", grants.clock.as_ref().map(|clock| &clock.at), "wasi:clocks/"),
-        ("random", grants.random.as_ref(), "wasi:random/"),
-    ];
-    for (grant, at, prefix) in unused {
-        if let Some(at) = at
-            && !imports(prefix)
-        {
-            tracing::warn!(%at, plugin = %plugin.name.value, grant, "over-grant: the component does not import it");
-        }
-    }
-}
+/// How an operator accepts what a lock refuses.
+pub(super) const DRIFT_HELP: &str =
+    "`portcullis link FILE` shows what differs and locks it anew; other bytes of a component need `--update` too";
 
-/// Where an operator has to look, and what would help.
-fn diagnostic(plugin: &Plugin, error: &LinkError) -> Diagnostic {
-    let at: &Location = match error {
+/// Where an operator has to look, and what would help. The error may know a place that is more exact than its kind's.
+pub(super) fn diagnostic(plugin: &Plugin, at: Option<&Location>, error: &LinkError) -> Diagnostic {
+    let at = at.unwrap_or(match error {
         LinkError::Digest { .. } | LinkError::DigestForm { .. } => {
             plugin.digest.as_ref().map_or(&plugin.component.at, |digest| &digest.at)
         }
         LinkError::Configure { .. } => plugin.config.as_ref().map_or(&plugin.component.at, |config| &config.at),
         _ => &plugin.component.at,
-    };
-    let message = format!("plugin `{}` ({}): {error}", plugin.name.value, plugin.component.value.display());
+    });
+    diagnostic_at(at, &plugin.name.value, &plugin.component.value, error)
+}
+
+/// The same where only names are known.
+pub(super) fn diagnostic_at(at: &Location, plugin: &str, component: &Path, error: &LinkError) -> Diagnostic {
+    let message = format!("plugin `{plugin}` ({}): {error}", component.display());
     let diagnostic = at.diagnostic(Code::Other(evidence::refused(error).as_str()), message);
     match error {
-        LinkError::ImportNotGranted { yaml, .. } => diagnostic.help(format!("add `{yaml}` to the plugin, if you trust it with that")),
+        LinkError::ImportNotGranted { yaml, .. } | LinkError::GrantMissing { yaml, .. } => diagnostic.help(format!("add `{yaml}` to the plugin, if you trust it with that")),
         LinkError::NotFound { .. } => {
             diagnostic.help("paths are relative to the pipeline file; `cargo xtask guests` builds the shipped plugins")
         }
@@ -149,6 +157,17 @@ fn diagnostic(plugin: &Plugin, error: &LinkError) -> Diagnostic {
         LinkError::World { .. } => diagnostic.help(
             "a plugin exports portcullis:plugin/validation@0.1.0 (validator) or portcullis:plugin/enrichment@0.1.0 (enricher)",
         ),
+        LinkError::ImportOutsideManifest { .. } => {
+            diagnostic.help("its author has to put it into the manifest with a reason; a grant alone does not replace that")
+        }
+        LinkError::GrantAboveCeiling { .. } => diagnostic.help("take it away, or raise the ceiling in the node's file"),
+        LinkError::ManifestMissing => {
+            diagnostic.help("a file `<component>.manifest.yaml` beside the component holds one; docs/linking.md has its form")
+        }
+        LinkError::Drift { .. } => diagnostic.help(DRIFT_HELP),
+        LinkError::NameConflict { .. } => {
+            diagnostic.help("a name with a version means one component; another build has another version")
+        }
         LinkError::Configure { .. } => diagnostic.help("the plugin's `configure` runs in the sandbox with the `config:` of this entry"),
         _ => diagnostic,
     }

@@ -6,10 +6,13 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 use wasmparser::component_types::ComponentEntityType;
-use wasmparser::{ComponentTypeRef, Parser, Payload, Validator};
+use wasmparser::{ComponentExternName, ComponentTypeRef, Parser, Payload, Validator};
 use wasmtime::WasmFeatures;
 
 use super::error::{FoundFile, LinkError};
+use super::manifest;
+use super::signature::{Function, Printer};
+use super::text::tame;
 
 /// The largest component file, in bytes. A Python plugin has 40 MB.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -21,6 +24,10 @@ const MAX_IMPORTS: u64 = 128;
 const MAX_EXPORTS: u64 = 128;
 /// Components inside components.
 const MAX_DEPTH: u64 = 8;
+/// Imports of a nested part that are shown.
+const MAX_NOTED_IMPORTS: usize = 256;
+/// Bytes of the name of one of them.
+const MAX_NOTED_BYTES: usize = 200;
 
 /// The bytes of a component with their digest. Read once: what was digested is what is compiled, whatever happens to the
 /// file meanwhile.
@@ -46,7 +53,7 @@ impl Artifact {
 
     /// As operators write it.
     pub(super) fn digest_text(&self) -> String {
-        format!("sha256:{}", hexadecimal(&self.digest))
+        digest_text(&self.digest)
     }
 
     pub(super) fn expect_digest(&self, expected: &str) -> Result<(), LinkError> {
@@ -74,6 +81,9 @@ impl Artifact {
             let functions = instance.exports.iter().filter(|(_, item)| matches!(item.ty, ComponentEntityType::Func(_)));
             import.functions = functions.map(|(name, _)| name.clone()).collect();
         }
+        let printer = Printer::new(types, scan.imports.iter().map(|import| import.name.as_str()));
+        scan.imported = scan.imports.iter().flat_map(|import| printer.imported(&import.name)).collect();
+        scan.exported = scan.exports.iter().flat_map(|export| printer.exported(export)).collect();
         Ok(scan)
     }
 }
@@ -83,6 +93,35 @@ impl Artifact {
 pub(super) struct Scan {
     pub(super) imports: Vec<Import>,
     pub(super) exports: Vec<String>,
+    /// The functions of the contract that it imports, with their types.
+    pub(super) imported: Vec<Function>,
+    /// Those that it exports.
+    pub(super) exported: Vec<Function>,
+    pub(super) manifests: Sections,
+    /// What is nested in it, at any depth.
+    pub(super) parts: Vec<Part>,
+}
+
+/// The sections of the manifest, by where they are.
+#[derive(Debug, Default)]
+pub(super) struct Sections {
+    /// Of the component itself.
+    pub(super) root: Vec<Vec<u8>>,
+    /// Of its own core modules, where a linker puts them. What lies deeper belongs to somebody else.
+    pub(super) modules: Vec<Vec<u8>>,
+}
+
+/// A core module or a component inside the component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// 1 for those of the root.
+    pub depth: usize,
+    /// Whether it is a core module.
+    pub is_module: bool,
+    /// In bytes.
+    pub bytes: usize,
+    /// What it names as its imports. It gets what its parent gives it, and no more than the root was given.
+    pub imports: Vec<String>,
 }
 
 /// One import of the root.
@@ -107,19 +146,48 @@ pub(super) enum Shape {
 /// The first pass, over the structure alone, so that the bounds hold before the validator builds anything.
 fn names(bytes: &[u8]) -> Result<Scan, LinkError> {
     let mut scan = Scan::default();
-    let (mut depth, mut parts) = (0_u64, 0_u64);
+    // The parts that are open, outermost first, as places in `scan.parts`.
+    let mut open: Vec<usize> = Vec::new();
     for payload in Parser::new(0).parse_all(bytes) {
+        let inner = open.last().copied();
         match payload.map_err(invalid)? {
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
-                (depth, parts) = (depth + 1, parts + 1);
-                within("modules and components", parts, MAX_PARTS)?;
-                within("levels of components", depth, MAX_DEPTH)?;
+            Payload::ModuleSection { unchecked_range: range, .. } => {
+                enter(&mut scan.parts, &mut open, true, range.len())?;
             }
-            Payload::End(_) => depth = depth.saturating_sub(1),
-            Payload::ComponentImportSection(section) if depth == 0 => {
+            Payload::ComponentSection { unchecked_range: range, .. } => {
+                enter(&mut scan.parts, &mut open, false, range.len())?;
+            }
+            Payload::End(_) => {
+                open.pop();
+            }
+            Payload::CustomSection(section) if section.name() == manifest::SECTION => {
+                let of_module = matches!(open.as_slice(), [part] if scan.parts.get(*part).is_some_and(|part| part.is_module));
+                let sections = match open.is_empty() {
+                    true => &mut scan.manifests.root,
+                    false if of_module => &mut scan.manifests.modules,
+                    false => continue,
+                };
+                within("bytes of manifest", section.data().len() as u64, manifest::MAX_BYTES as u64)?;
+                within("manifests", sections.len() as u64 + 1, MAX_PARTS)?;
+                sections.push(section.data().to_vec());
+            }
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import.map_err(invalid)?;
+                    note(&mut scan.parts, inner, || format!("{}.{}", import.module, import.name));
+                }
+            }
+            Payload::ComponentImportSection(section) if inner.is_some() => {
+                for import in section {
+                    let import = import.map_err(invalid)?;
+                    note(&mut scan.parts, inner, || import.name.name.to_owned());
+                }
+            }
+            Payload::ComponentImportSection(section) => {
                 within("imports", scan.imports.len() as u64 + u64::from(section.count()), MAX_IMPORTS)?;
                 for import in section {
                     let import = import.map_err(invalid)?;
+                    plain_name(&import.name)?;
                     let shape = match import.ty {
                         ComponentTypeRef::Instance(_) => Shape::Interface,
                         ComponentTypeRef::Type(_) => Shape::Type,
@@ -128,7 +196,7 @@ fn names(bytes: &[u8]) -> Result<Scan, LinkError> {
                     scan.imports.push(Import { name: import.name.name.to_owned(), shape, functions: Vec::new() });
                 }
             }
-            Payload::ComponentExportSection(section) if depth == 0 => {
+            Payload::ComponentExportSection(section) if inner.is_none() => {
                 within("exports", scan.exports.len() as u64 + u64::from(section.count()), MAX_EXPORTS)?;
                 for export in section {
                     scan.exports.push(export.map_err(invalid)?.name.name.to_owned());
@@ -138,6 +206,32 @@ fn names(bytes: &[u8]) -> Result<Scan, LinkError> {
         }
     }
     Ok(scan)
+}
+
+fn enter(parts: &mut Vec<Part>, open: &mut Vec<usize>, is_module: bool, bytes: usize) -> Result<(), LinkError> {
+    within("modules and components", parts.len() as u64 + 1, MAX_PARTS)?;
+    within("levels of components", open.len() as u64 + 1, MAX_DEPTH)?;
+    open.push(parts.len());
+    parts.push(Part { depth: open.len(), is_module, bytes, imports: Vec::new() });
+    Ok(())
+}
+
+/// For people who look at a component: cut where nobody would read on.
+fn note(parts: &mut [Part], part: Option<usize>, name: impl FnOnce() -> String) {
+    if let Some(part) = part.and_then(|part| parts.get_mut(part))
+        && part.imports.len() < MAX_NOTED_IMPORTS
+    {
+        part.imports.push(tame(&name(), MAX_NOTED_BYTES).into_owned());
+    }
+}
+
+/// An import can say that it stands for an interface under another name. What it reaches would then not be what it is
+/// called, so such a name is refused whatever it says.
+fn plain_name(name: &ComponentExternName<'_>) -> Result<(), LinkError> {
+    if name.implements.is_none() && name.external_id.is_none() && name.version_suffix.is_none() {
+        return Ok(());
+    }
+    Err(LinkError::ImportUnknown { import: name.name.to_owned() })
 }
 
 fn require_component(bytes: &[u8]) -> Result<(), LinkError> {
@@ -164,6 +258,11 @@ fn within(what: &'static str, found: u64, limit: u64) -> Result<(), LinkError> {
 
 fn invalid(error: wasmparser::BinaryReaderError) -> LinkError {
     LinkError::Invalid { detail: error.to_string() }
+}
+
+/// As operators write it.
+pub(super) fn digest_text(digest: &[u8; 32]) -> String {
+    format!("sha256:{}", hexadecimal(digest))
 }
 
 /// Lower-case digits.

@@ -114,10 +114,10 @@ impl Cache {
 }
 
 /// Loads machine code from memory, never from a file that could change between the check and the load.
-#[allow(unsafe_code, reason = "the only way to load compiled code; its bytes were authenticated by the caller")]
-fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: `code` is what `Component::serialize` of this program gave: `authentic` has checked every byte of it with a
-    // key that only this user can read. wasmtime itself checks that engine and version fit.
+#[allow(unsafe_code, reason = "the only way to load compiled code; its bytes are authentic or come from the compiler")]
+pub(super) fn deserialize(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: `code` is what the compiler of this program gave: either just now (`compile`), or `authentic` has checked every
+    // byte of it with a key that only this user can read. wasmtime itself checks that engine and version fit.
     unsafe { Component::deserialize(engine, code) }
 }
 

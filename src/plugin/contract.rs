@@ -32,7 +32,7 @@ impl Kind {
 }
 
 /// The package of the contract.
-const PACKAGE: &str = "portcullis:plugin/";
+pub(super) const PACKAGE: &str = "portcullis:plugin/";
 /// Below 1.0 the minor version is the one that breaks.
 const TRACK: &str = "0.1.";
 /// What the linker and the messages to an operator say.

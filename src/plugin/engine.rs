@@ -8,7 +8,8 @@ use wasmtime::component::Component;
 use wasmtime::{Config, Engine, EngineWeak, InstanceAllocationStrategy, OptLevel, Strategy};
 
 use super::artifact::Artifact;
-use super::cache::Cache;
+use super::cache::{self, Cache};
+use super::compile;
 use super::error::LinkError;
 
 /// How often the epoch moves, and so how exactly a deadline is kept.
@@ -23,6 +24,9 @@ const ASYNC_STACK_BYTES: usize = 2 << 20;
 pub struct SandboxOptions {
     /// The folder for compiled components; none compiles each component anew in each process.
     pub cache: Option<PathBuf>,
+    /// This program, to compile in a process of its own: a component that makes the compiler slow or greedy costs that one.
+    /// None compiles in this process.
+    pub compiler: Option<PathBuf>,
 }
 
 /// Everything that plugins of a process share: the compiler, the clock of the deadlines and the compiled components.
@@ -30,6 +34,7 @@ pub struct SandboxOptions {
 pub struct Sandbox {
     engine: Engine,
     cache: Option<Cache>,
+    compiler: Option<PathBuf>,
     /// What is compiled and in use, by digest: eight pipelines with one plugin compile it once.
     compiled: Mutex<HashMap<[u8; 32], Weak<Compiled>>>,
 }
@@ -59,7 +64,7 @@ impl Sandbox {
                 None
             }
         });
-        Ok(Arc::new(Self { engine, cache, compiled: Mutex::default() }))
+        Ok(Arc::new(Self { engine, cache, compiler: options.compiler, compiled: Mutex::default() }))
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -84,13 +89,14 @@ impl Sandbox {
     }
 
     fn compile_anew(&self, artifact: &Artifact) -> Result<Component, LinkError> {
-        let component = Component::from_binary(&self.engine, &artifact.bytes)
-            .map_err(|error| LinkError::Compile { detail: format!("{error:#}") })?;
+        let refused = |detail: String| LinkError::Compile { detail };
+        let code = match &self.compiler {
+            Some(program) => compile::in_child(program, &artifact.bytes).map_err(|error| refused(error.to_string()))?,
+            None => compile::here(&self.engine, &artifact.bytes).map_err(|error| refused(format!("{error:#}")))?,
+        };
+        let component = cache::deserialize(&self.engine, &code).map_err(|error| refused(format!("{error:#}")))?;
         if let Some(cache) = &self.cache
-            && let Err(error) = component
-                .serialize()
-                .map_err(std::io::Error::other)
-                .and_then(|code| cache.store(&artifact.digest, &code))
+            && let Err(error) = cache.store(&artifact.digest, &code)
         {
             tracing::warn!(%error, "a compiled component could not be cached");
         }

@@ -72,6 +72,79 @@ pub enum LinkError {
         /// What this host has.
         expected: &'static str,
     },
+    /// It speaks this version of the contract, and one of its functions does not.
+    #[error("{}", function_text(function, found.as_deref(), expected.as_deref(), version))]
+    Function {
+        /// The function with its interface and version.
+        function: String,
+        /// Its type in the component; none where the component lacks it.
+        found: Option<String>,
+        /// Its type in the contract; none where the contract lacks it.
+        expected: Option<String>,
+        /// The contract's version.
+        version: &'static str,
+    },
+    /// Its manifest cannot be read, or there are several.
+    #[error("the manifest is not valid: {detail}")]
+    Manifest {
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// It has no manifest, and the node's mode is production.
+    #[error("the component has no manifest, and the node's mode is production")]
+    ManifestMissing,
+    /// It imports what its own manifest does not ask for.
+    #[error("the component imports {}, and its manifest does not ask for {}", imports.join(" and "), keys(capabilities))]
+    ImportOutsideManifest {
+        /// The interfaces.
+        imports: Vec<String>,
+        /// The grants' keys.
+        capabilities: Vec<&'static str>,
+    },
+    /// Its manifest asks for what was not granted.
+    #[error("the manifest asks for {}, which is not granted", asks.join(" and "))]
+    GrantMissing {
+        /// The grants' keys, or a destination.
+        asks: Vec<String>,
+        /// What to write.
+        yaml: String,
+    },
+    /// It was granted more than the tenant or the node allows.
+    #[error("the grant {grant} is above the ceiling of {level}, {ceiling}")]
+    GrantAboveCeiling {
+        /// The grant as it was typed.
+        grant: String,
+        /// Whose ceiling.
+        level: String,
+        /// The ceiling with its place.
+        ceiling: String,
+    },
+    /// Something is not as the lock beside the pipeline says.
+    #[error("not as `portcullis.lock` has it: {drift}")]
+    Drift {
+        /// What was locked and what is there.
+        drift: String,
+    },
+    /// Another component of this process has the same name and version.
+    #[error("the component says that it is {name}, and so does another one at {other}: {digest} and {other_digest}")]
+    NameConflict {
+        /// Name and version.
+        name: String,
+        /// Its digest.
+        digest: String,
+        /// The other's digest.
+        other_digest: String,
+        /// Where the other is named.
+        other: String,
+    },
+    /// The file was exchanged between its check and its compilation.
+    #[error("the component file changed while it was checked: it was {checked}, now it is {found}")]
+    Changed {
+        /// The digest that was checked.
+        checked: String,
+        /// The one that was compiled.
+        found: String,
+    },
     /// It imports what its grants do not name.
     #[error("the component imports {}, which is not granted; add `{yaml}` to the plugin", imports.join(" and "))]
     ImportNotGranted {
@@ -143,6 +216,24 @@ impl fmt::Display for FoundFile {
             Self::Gzip => "a gzip archive",
             Self::Other => "of an unknown kind",
         })
+    }
+}
+
+fn keys(capabilities: &[&'static str]) -> String {
+    let mut keys = capabilities.to_vec();
+    keys.sort_unstable();
+    keys.dedup();
+    keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(" and ")
+}
+
+fn function_text(function: &str, found: Option<&str>, expected: Option<&str>, version: &str) -> String {
+    match (found, expected) {
+        (Some(found), Some(expected)) => format!(
+            "the component does not fit version {version} of the contract: its function {function} is `{found}`, here it is \
+             `{expected}`"
+        ),
+        (None, _) => format!("the component does not fit version {version} of the contract: it lacks the function {function}"),
+        (Some(_), None) => format!("the component imports the function {function}, which version {version} of the contract does not have"),
     }
 }
 

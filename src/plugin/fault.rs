@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use portcullis_audit::Scope;
 use portcullis_flow::FaultKind;
 use thiserror::Error;
 use wasmtime::Trap;
@@ -53,11 +54,13 @@ pub struct Fault {
     pub kind: FaultKind,
     /// The limit, or what the engine said; at most 1 KiB, safe to print.
     pub detail: String,
+    /// Whose limit it was, where it is above the plugin's own: the tenant's or the node's.
+    pub above: Option<Scope>,
 }
 
 impl Fault {
     pub(crate) fn new(kind: FaultKind, detail: &str) -> Self {
-        Self { kind, detail: tame(detail, MAX_DETAIL_BYTES).into_owned() }
+        Self { kind, detail: tame(detail, MAX_DETAIL_BYTES).into_owned(), above: None }
     }
 }
 
@@ -72,6 +75,8 @@ impl fmt::Display for Fault {
 pub(crate) enum HostFault {
     #[error("limit={limit} wanted={wanted}")]
     Memory { limit: u64, wanted: u64 },
+    #[error("limit={limit} of the {}", .scope.as_str())]
+    SharedMemory { scope: Scope, limit: u64 },
     #[error("limit={limit} wanted={wanted}")]
     Output { limit: u64, wanted: u64 },
     #[error("limit={limit}")]
@@ -87,7 +92,7 @@ pub(crate) enum HostFault {
 impl HostFault {
     fn kind(self) -> FaultKind {
         match self {
-            Self::Memory { .. } => FaultKind::Memory,
+            Self::Memory { .. } | Self::SharedMemory { .. } => FaultKind::Memory,
             Self::Output { .. } => FaultKind::Output,
             Self::HostCalls { .. } => FaultKind::HostCalls,
             Self::RandomBytes { .. } => FaultKind::Quota,
@@ -99,7 +104,11 @@ impl HostFault {
 /// The fault that an error of the engine is.
 pub(super) fn classify(error: &wasmtime::Error, limits: &Limits) -> Fault {
     if let Some(fault) = error.downcast_ref::<HostFault>() {
-        return Fault::new(fault.kind(), &fault.to_string());
+        let above = match fault {
+            HostFault::SharedMemory { scope, .. } => Some(*scope),
+            _ => None,
+        };
+        return Fault { above, ..Fault::new(fault.kind(), &fault.to_string()) };
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => return Fault::new(FaultKind::Fuel, &format!("limit={}", limits.fuel)),

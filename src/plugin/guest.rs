@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use portcullis_connector_api::{Bytes, Channel, Headers, Message};
+use portcullis_net::{Egress, HasNet, NetGuest, NetParts, Record};
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::WasiCtx;
 
@@ -45,6 +46,8 @@ pub(crate) struct Guest {
     /// The origin of the monotonic clock: a guest learns nothing of when the machine started.
     pub(crate) started: Instant,
     inert: Option<Box<Inert>>,
+    /// The network, where it is linked.
+    net: Option<Box<NetGuest>>,
 }
 
 /// The empty WASI of a guest whose toolchain imports one.
@@ -53,13 +56,21 @@ pub(crate) struct Inert {
     pub(crate) table: ResourceTable,
 }
 
+impl Inert {
+    fn new(log: &Arc<LogSink>, handles: u32) -> Box<Self> {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(handles as usize);
+        Box::new(Self { wasi: inert::context(log), table })
+    }
+}
+
 struct Undo {
     key: Option<Bytes>,
     headers: Headers,
 }
 
 impl Guest {
-    pub(super) fn new(spec: &PluginSpec) -> Self {
+    pub(super) fn new(spec: &PluginSpec, egress: Option<&Arc<Egress>>) -> Self {
         Self {
             message: Message::new(Channel::from("")),
             undo: None,
@@ -69,11 +80,12 @@ impl Guest {
             host_calls: 0,
             operations: OperationCounts::default(),
             limits: spec.limits,
-            limiter: Limiter::new(spec.limits.memory_bytes),
+            limiter: Limiter::new(spec.limits.memory_bytes, spec.sums.memory.clone()),
             log: Arc::new(LogSink::new(spec)),
             clock: spec.grants.clock.unwrap_or(Clock::Coarse),
             started: Instant::now(),
             inert: None,
+            net: spec.grants.egress.then(|| Box::new(NetGuest::new(egress.cloned()))),
         }
     }
 
@@ -131,6 +143,20 @@ impl Guest {
         self.host_calls += 1;
     }
 
+    /// Where the next message came from.
+    pub(super) fn about(&mut self, record: impl FnOnce() -> Record) {
+        if let Some(net) = &mut self.net {
+            net.begin(Some(record()));
+        }
+    }
+
+    /// Ends a window of the network's events: what was counted since the last time is recorded.
+    pub(super) fn flush_net(&mut self) {
+        if let Some(net) = &mut self.net {
+            net.flush();
+        }
+    }
+
     pub(super) fn take_operations(&mut self) -> OperationCounts {
         std::mem::take(&mut self.operations)
     }
@@ -170,10 +196,19 @@ impl Guest {
     }
 
     pub(crate) fn inert(&mut self) -> &mut Inert {
-        self.inert.get_or_insert_with(|| {
-            let mut table = ResourceTable::new();
-            table.set_max_capacity(self.limits.handles as usize);
-            Box::new(Inert { wasi: inert::context(&self.log), table })
-        })
+        self.inert.get_or_insert_with(|| Inert::new(&self.log, self.limits.handles))
+    }
+}
+
+impl HasNet for Guest {
+    fn net(&mut self) -> NetParts<'_> {
+        // Linked only with the grant, and then there is one; without an egress it refuses everything.
+        let guest = self.net.get_or_insert_with(|| Box::new(NetGuest::new(None)));
+        let inert = self.inert.get_or_insert_with(|| Inert::new(&self.log, self.limits.handles));
+        NetParts { guest, table: &mut inert.table }
+    }
+
+    fn charge(&mut self) -> wasmtime::Result<()> {
+        Ok(self.charge_call()?)
     }
 }

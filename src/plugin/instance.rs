@@ -1,10 +1,14 @@
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use portcullis_connector_api::Message;
+use portcullis_connector_api::{Bytes, Message};
 use portcullis_flow::FaultKind;
-use tokio::runtime::Runtime;
+use portcullis_net::{Egress, Record};
+use tokio::runtime::Handle;
 use wasmtime::Store;
 use wasmtime::component::{ComponentExportIndex, Resource, TypedFunc};
 
@@ -14,7 +18,9 @@ use super::fault::{Fault, Outcome, classify, deadline};
 use super::guest::{Guest, hostcall_bytes};
 use super::link::LinkedPlugin;
 use super::spec::Limits;
+use super::sums::Turns;
 use super::text::tame;
+use super::waiting;
 
 /// `configure` may use this many times the fuel and the wall time of one call: it compiles schemas and runs once.
 const CONFIGURE_FACTOR: u64 = 10;
@@ -26,14 +32,14 @@ type Configure = TypedFunc<(&'static str,), (Result<(), String>,)>;
 
 /// One running copy of a plugin, owned by one lane. Its memory lives from message to message.
 ///
-/// A plugin that may wait (it imports WASI streams or polls) runs on a runtime of its own, so an instance must not be used
-/// inside another tokio runtime.
+/// A plugin that may wait (it imports WASI streams, polls or the network) is driven by [`process`](Self::process) on a
+/// runtime of the process, so that must not be called inside another one; [`process_waiting`](Self::process_waiting) may.
 pub struct Instance {
     plugin: Arc<LinkedPlugin>,
     store: Store<Guest>,
     process: Process,
     /// Present where the plugin may wait in a host call, which neither fuel nor epochs interrupt.
-    runtime: Option<Runtime>,
+    waits: Option<Handle>,
     fuel_used: u64,
     spent: bool,
 }
@@ -60,44 +66,68 @@ pub(super) enum StartError {
 }
 
 impl Instance {
-    pub(super) fn start(plugin: Arc<LinkedPlugin>) -> Result<Self, StartError> {
+    /// Without an egress the network refuses everything: while a plan is made there is no audit that could record it.
+    pub(super) fn start(plugin: Arc<LinkedPlugin>, egress: Option<&Arc<Egress>>) -> Result<Self, StartError> {
+        match Self::handle(&plugin)? {
+            Some(handle) => handle.block_on(Self::begin(plugin, egress, Some(handle.clone()))),
+            None => at_once(Self::begin(plugin, egress, None)),
+        }
+    }
+
+    /// As [`start`](Self::start), inside the runtime.
+    pub(super) async fn start_waiting(
+        plugin: Arc<LinkedPlugin>,
+        egress: Option<&Arc<Egress>>,
+    ) -> Result<Self, StartError> {
+        let handle = Self::handle(&plugin)?;
+        Self::begin(plugin, egress, handle).await
+    }
+
+    fn handle(plugin: &LinkedPlugin) -> Result<Option<Handle>, StartError> {
+        let handle = plugin.may_wait().then(waiting::handle).transpose();
+        handle.map_err(|error| refused(&Fault::new(FaultKind::Trap, &error.to_string())))
+    }
+
+    async fn begin(
+        plugin: Arc<LinkedPlugin>,
+        egress: Option<&Arc<Egress>>,
+        waits: Option<Handle>,
+    ) -> Result<Self, StartError> {
         let limits = plugin.spec().limits;
         let budget = Limits {
             deadline_ms: limits.deadline_ms.saturating_mul(CONFIGURE_FACTOR),
             fuel: limits.fuel.saturating_mul(CONFIGURE_FACTOR),
             ..limits
         };
-        let refused = |fault: &Fault| {
-            StartError::Fault(Fault::new(FaultKind::Configure, &format!("{} {}", fault.kind, fault.detail)))
-        };
-        let mut store = Store::new(plugin.pre().component().engine(), Guest::new(plugin.spec()));
+        let mut store = Store::new(plugin.pre().component().engine(), Guest::new(plugin.spec(), egress));
         store.limiter(|guest| &mut guest.limiter);
         store.set_hostcall_fuel(hostcall_bytes(&limits));
         store.set_max_component_handles(limits.handles as usize);
-        let runtime = plugin.may_wait().then(runtime).transpose().map_err(|error| refused(&host_failure(&error)))?;
-        let exports = plugin.exports();
-        let started = guarded(&mut store, &budget, |store| {
-            let pre = plugin.pre();
-            let instance = match &runtime {
-                None => pre.instantiate(&mut *store)?,
-                Some(runtime) => within(runtime, &budget, pre.instantiate_async(&mut *store))?,
-            };
-            Ok(instance)
-        });
+        let turns = plugin.spec().sums.turns.clone();
+        let turns = turns.as_deref();
+        let (exports, pre) = (plugin.exports(), plugin.pre());
+        let started = if waits.is_some() {
+            let call = async |store: &mut Store<Guest>| pre.instantiate_async(store).await;
+            guarded_waiting(&mut store, &budget, turns, call).await
+        } else {
+            guarded(&mut store, &budget, turns, |store| pre.instantiate(store))
+        };
         let instance = started.map_err(|fault| refused(&fault))?;
         let typed = |error| StartError::Export(error);
         let configure: Configure = instance.get_typed_func(&mut store, exports.configure).map_err(typed)?;
         let process: Process = instance.get_typed_func(&mut store, exports.process).map_err(typed)?;
         let json = plugin.spec().config_json.as_str();
-        let answer = guarded(&mut store, &budget, |store| match &runtime {
-            None => configure.call(&mut *store, (json,)),
-            Some(runtime) => within(runtime, &budget, configure.call_async(&mut *store, (json,))),
-        });
+        let answer = if waits.is_some() {
+            let call = async |store: &mut Store<Guest>| configure.call_async(store, (json,)).await;
+            guarded_waiting(&mut store, &budget, turns, call).await
+        } else {
+            guarded(&mut store, &budget, turns, |store| configure.call(store, (json,)))
+        };
         match answer.map_err(|fault| refused(&fault))? {
-            (Ok(()),) => Ok(Self { plugin, store, process, runtime, fuel_used: 0, spent: false }),
+            (Ok(()),) => Ok(Self { plugin, store, process, waits, fuel_used: 0, spent: false }),
             (Err(text),) => {
                 let detail = tame(&text, MAX_REFUSAL_BYTES).into_owned();
-                Err(StartError::Fault(Fault { kind: FaultKind::Configure, detail }))
+                Err(StartError::Fault(Fault { kind: FaultKind::Configure, detail, above: None }))
             }
         }
     }
@@ -105,19 +135,49 @@ impl Instance {
     /// Runs the plugin on the message. Edits are in `message` afterwards when the outcome is [`Outcome::Pass`]; with every
     /// other outcome it is as it came. After a fault the instance is [spent](Self::is_spent).
     pub fn process(&mut self, message: &mut Message) -> Outcome {
+        if let Some(handle) = self.waits.clone() {
+            return handle.block_on(self.process_waiting(message));
+        }
         if self.spent {
-            return Outcome::Fault(Fault::new(FaultKind::Trap, "the instance has failed before and was used again"));
+            return spent();
         }
         let value = message.value.take();
         self.store.data_mut().begin(message);
-        let answer = {
-            let (process, runtime, limits) = (&self.process, &self.runtime, &self.plugin.spec().limits);
-            let arguments = (Resource::new_borrow(MessageHandle::REPRESENTATION), value.as_deref());
-            guarded(&mut self.store, limits, |store| match runtime {
-                None => process.call(store, arguments),
-                Some(runtime) => within(runtime, limits, process.call_async(store, arguments)),
-            })
-        };
+        let arguments = (Resource::new_borrow(MessageHandle::REPRESENTATION), value.as_deref());
+        let (process, spec) = (&self.process, self.plugin.spec());
+        let turns = spec.sums.turns.as_deref();
+        let answer = guarded(&mut self.store, &spec.limits, turns, |store| process.call(store, arguments));
+        self.finish(message, value, answer)
+    }
+
+    /// As [`process`](Self::process), for a plugin that may wait: other instances of the lane run meanwhile.
+    pub async fn process_waiting(&mut self, message: &mut Message) -> Outcome {
+        if self.spent {
+            return spent();
+        }
+        let value = message.value.take();
+        self.store.data_mut().begin(message);
+        let arguments = (Resource::new_borrow(MessageHandle::REPRESENTATION), value.as_deref());
+        let (process, spec) = (&self.process, self.plugin.spec());
+        let turns = spec.sums.turns.as_deref();
+        let answer = guarded_waiting(&mut self.store, &spec.limits, turns, async |store| {
+            process.call_async(store, arguments).await
+        })
+        .await;
+        self.finish(message, value, answer)
+    }
+
+    /// Says where the next message came from, for the events of what the plugin does with the network.
+    pub(crate) fn about(&mut self, record: impl FnOnce() -> Record) {
+        self.store.data_mut().about(record);
+    }
+
+    /// Whether it may wait in a host call.
+    pub fn may_wait(&self) -> bool {
+        self.waits.is_some()
+    }
+
+    fn finish(&mut self, message: &mut Message, value: Option<Bytes>, answer: Result<(Verdict,), Fault>) -> Outcome {
         self.fuel_used = self.plugin.spec().limits.fuel.saturating_sub(self.store.get_fuel().unwrap_or(0));
         let guest = self.store.data_mut();
         guest.end(message, value, matches!(answer, Ok((Verdict::Pass,))));
@@ -143,6 +203,7 @@ impl Instance {
     /// What it has used. Time is not measured here: one look at the clock costs a tenth of a call, so callers time slices.
     pub fn usage(&mut self) -> Usage {
         let guest = self.store.data_mut();
+        guest.flush_net();
         Usage {
             fuel: self.fuel_used,
             memory_bytes: guest.limiter.used_bytes(),
@@ -176,11 +237,52 @@ pub(super) struct Exports {
 fn guarded<R>(
     store: &mut Store<Guest>,
     limits: &Limits,
+    turns: Option<&Turns>,
     call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<R>,
 ) -> Result<R, Fault> {
+    let _turn = turns.map(Turns::take);
+    arm(store, limits)?;
+    let answer = catch_unwind(AssertUnwindSafe(|| call(&mut *store)));
+    judge(store, limits, answer)
+}
+
+/// As [`guarded`], for a call that may wait. The time-out covers the waiting, the epoch covers the computing; a turn is held
+/// only while the guest computes.
+async fn guarded_waiting<R>(
+    store: &mut Store<Guest>,
+    limits: &Limits,
+    turns: Option<&Turns>,
+    call: impl AsyncFnOnce(&mut Store<Guest>) -> wasmtime::Result<R>,
+) -> Result<R, Fault> {
+    arm(store, limits)?;
+    let deadline = Duration::from_millis(limits.deadline_ms);
+    let answer = {
+        let mut call = pin!(tokio::time::timeout(deadline, call(&mut *store)));
+        poll_fn(|context| {
+            let _turn = turns.map(Turns::take);
+            match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(Ok(answer))) => Poll::Ready(Ok(answer)),
+                Ok(Poll::Ready(Err(_))) => Poll::Ready(Ok(Err(Elapsed.into()))),
+                Err(panic) => Poll::Ready(Err(panic)),
+            }
+        })
+        .await
+    };
+    judge(store, limits, answer)
+}
+
+fn arm(store: &mut Store<Guest>, limits: &Limits) -> Result<(), Fault> {
     store.set_fuel(limits.fuel).map_err(|error| classify(&error, limits))?;
     store.set_epoch_deadline(ticks(limits.deadline_ms));
-    let answer = catch_unwind(AssertUnwindSafe(|| call(&mut *store)));
+    Ok(())
+}
+
+fn judge<R>(
+    store: &Store<Guest>,
+    limits: &Limits,
+    answer: std::thread::Result<wasmtime::Result<R>>,
+) -> Result<R, Fault> {
     if let Err(fault) = store.data().check_calls() {
         return Err(classify(&fault.into(), limits));
     }
@@ -192,24 +294,23 @@ fn guarded<R>(
     }
 }
 
-/// Drives a call that may wait. The time-out covers the waiting, the epoch covers the computing.
-fn within<R>(
-    runtime: &Runtime,
-    limits: &Limits,
-    call: impl Future<Output = wasmtime::Result<R>>,
-) -> wasmtime::Result<R> {
-    let deadline = Duration::from_millis(limits.deadline_ms);
-    runtime.block_on(async { tokio::time::timeout(deadline, call).await }).unwrap_or_else(|_| Err(Elapsed.into()))
+/// The outcome of something that never waits.
+fn at_once<T>(start: impl Future<Output = Result<T, StartError>>) -> Result<T, StartError> {
+    match pin!(start).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => Err(refused(&Fault::new(FaultKind::Trap, "a plugin without waiting imports waited"))),
+    }
+}
+
+fn refused(fault: &Fault) -> StartError {
+    let detail = format!("{} {}", fault.kind, fault.detail);
+    StartError::Fault(Fault { above: fault.above, ..Fault::new(FaultKind::Configure, &detail) })
+}
+
+fn spent() -> Outcome {
+    Outcome::Fault(Fault::new(FaultKind::Trap, "the instance has failed before and was used again"))
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("the deadline has passed")]
 struct Elapsed;
-
-fn runtime() -> std::io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_time().build()
-}
-
-fn host_failure(error: &std::io::Error) -> Fault {
-    Fault::new(FaultKind::Trap, &error.to_string())
-}

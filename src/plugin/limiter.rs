@@ -1,6 +1,9 @@
+use std::sync::Arc;
+
 use wasmtime::ResourceLimiter;
 
 use super::fault::HostFault;
+use super::sums::MemorySum;
 
 /// What the host keeps for one element of a table, in bytes.
 const TABLE_ELEMENT_BYTES: u64 = 8;
@@ -19,11 +22,13 @@ pub(super) struct Limiter {
     used_bytes: u64,
     /// The last growth, to take it back when the system has no memory for it.
     last_bytes: u64,
+    /// What the tenant and the node use together; this instance's part is given back when it ends.
+    sums: Vec<Arc<MemorySum>>,
 }
 
 impl Limiter {
-    pub(super) fn new(limit_bytes: u64) -> Self {
-        Self { limit_bytes, used_bytes: 0, last_bytes: 0 }
+    pub(super) fn new(limit_bytes: u64, sums: Vec<Arc<MemorySum>>) -> Self {
+        Self { limit_bytes, used_bytes: 0, last_bytes: 0, sums }
     }
 
     pub(super) fn used_bytes(&self) -> u64 {
@@ -37,6 +42,12 @@ impl Limiter {
         if wanted > self.limit_bytes {
             return Err(HostFault::Memory { limit: self.limit_bytes, wanted }.into());
         }
+        for (index, sum) in self.sums.iter().enumerate() {
+            if !sum.take(more_bytes) {
+                self.sums.iter().take(index).for_each(|taken| taken.give_back(more_bytes));
+                return Err(HostFault::SharedMemory { scope: sum.scope(), limit: sum.limit_bytes() }.into());
+            }
+        }
         self.used_bytes = wanted;
         self.last_bytes = more_bytes;
         Ok(true)
@@ -44,7 +55,14 @@ impl Limiter {
 
     fn take_back(&mut self) {
         self.used_bytes = self.used_bytes.saturating_sub(self.last_bytes);
+        self.sums.iter().for_each(|sum| sum.give_back(self.last_bytes));
         self.last_bytes = 0;
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.sums.iter().for_each(|sum| sum.give_back(self.used_bytes));
     }
 }
 
@@ -86,7 +104,7 @@ mod tests {
 
     #[test]
     fn memories_and_tables_share_one_limit() {
-        let mut limiter = Limiter::new(2 << 16);
+        let mut limiter = Limiter::new(2 << 16, Vec::new());
         assert!(limiter.memory_growing(0, 1 << 16, None).unwrap());
         assert!(limiter.table_growing(0, 1000, None).unwrap());
         let refused = limiter.memory_growing(1 << 16, 2 << 16, None).unwrap_err();
@@ -97,9 +115,26 @@ mod tests {
 
     #[test]
     fn a_growth_that_the_system_refuses_is_not_counted() {
-        let mut limiter = Limiter::new(1 << 20);
+        let mut limiter = Limiter::new(1 << 20, Vec::new());
         assert!(limiter.memory_growing(0, 1 << 16, None).unwrap());
         limiter.memory_grow_failed(wasmtime::Error::msg("no memory")).unwrap();
         assert_eq!(limiter.used_bytes(), 0);
+    }
+
+    #[test]
+    fn instances_of_one_tenant_share_its_sum_and_give_it_back() {
+        let tenant = Arc::new(MemorySum::new(portcullis_audit::Scope::Tenant, 3 << 16));
+        let node = Arc::new(MemorySum::new(portcullis_audit::Scope::Node, 1 << 30));
+        let sums = vec![node.clone(), tenant.clone()];
+        let mut one = Limiter::new(1 << 20, sums.clone());
+        let mut other = Limiter::new(1 << 20, sums);
+        assert!(one.memory_growing(0, 2 << 16, None).unwrap());
+        let refused = other.memory_growing(0, 2 << 16, None).unwrap_err();
+        let shared = HostFault::SharedMemory { scope: portcullis_audit::Scope::Tenant, limit: 3 << 16 };
+        assert_eq!(refused.downcast_ref::<HostFault>(), Some(&shared));
+        assert!(node.take((1 << 30) - (2 << 16)), "what the tenant refused was given back to the node");
+        node.give_back((1 << 30) - (2 << 16));
+        drop(one);
+        assert!(other.memory_growing(0, 2 << 16, None).unwrap());
     }
 }

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use portcullis_net::Egress;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::artifact::{Artifact, Import, Shape};
@@ -59,7 +60,7 @@ impl Sandbox {
             _compiled: compiled,
             spec,
         });
-        match Instance::start(Arc::clone(&plugin)) {
+        match Instance::start(Arc::clone(&plugin), None) {
             Ok(_) => Ok(plugin),
             Err(StartError::Fault(fault)) => Err(LinkError::Configure { detail: fault.detail }),
             Err(StartError::Export(_)) => Err(LinkError::World { detail: WRONG_TYPE, found: scan.exports }),
@@ -70,17 +71,20 @@ impl Sandbox {
 const WRONG_TYPE: &str = "the functions that it exports do not have the contract's types";
 
 impl LinkedPlugin {
-    /// Makes a new instance and configures it under a budget of its own.
+    /// Makes a new instance and configures it under a budget of its own. Without an egress its network refuses everything.
     ///
     /// # Errors
     /// A fault of kind `configure`, with the plugin's own text or the budget that it exceeded.
-    pub fn instantiate(self: &Arc<Self>) -> Result<Instance, Fault> {
-        Instance::start(Arc::clone(self)).map_err(|error| match error {
-            StartError::Fault(fault) => fault,
-            StartError::Export(error) => {
-                Fault::new(portcullis_flow::FaultKind::Configure, &format!("{WRONG_TYPE}: {error:#}"))
-            }
-        })
+    pub fn instantiate(self: &Arc<Self>, egress: Option<&Arc<Egress>>) -> Result<Instance, Fault> {
+        Instance::start(Arc::clone(self), egress).map_err(start_fault)
+    }
+
+    /// As [`instantiate`](Self::instantiate), for a plugin that may wait and from inside its runtime.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn instantiate_waiting(self: &Arc<Self>, egress: Option<&Arc<Egress>>) -> Result<Instance, Fault> {
+        Instance::start_waiting(Arc::clone(self), egress).await.map_err(start_fault)
     }
 
     /// Its name within the pipeline.
@@ -131,8 +135,18 @@ impl LinkedPlugin {
         &self.exports
     }
 
-    pub(super) fn may_wait(&self) -> bool {
+    /// Whether it may wait in a host call: then it is called on the runtime, and several of its instances can serve a lane.
+    pub fn may_wait(&self) -> bool {
         self.may_wait
+    }
+}
+
+fn start_fault(error: StartError) -> Fault {
+    match error {
+        StartError::Fault(fault) => fault,
+        StartError::Export(error) => {
+            Fault::new(portcullis_flow::FaultKind::Configure, &format!("{WRONG_TYPE}: {error:#}"))
+        }
     }
 }
 

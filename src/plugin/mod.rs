@@ -3,31 +3,43 @@
 
 mod artifact;
 mod cache;
+mod compile;
 mod contract;
 mod engine;
 mod error;
+mod examine;
 mod fault;
 mod guest;
 mod instance;
 mod limiter;
 mod link;
 mod log;
+mod manifest;
+mod signature;
 mod spec;
+mod sums;
 mod text;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
 
+pub use compile::{SUBCOMMAND as COMPILE_SUBCOMMAND, serve as serve_compiler};
+pub use artifact::Part;
 pub use contract::Kind;
 pub use engine::{Sandbox, SandboxError, SandboxOptions};
 pub use error::{FoundFile, LinkError};
+pub use examine::{ComponentFile, Examined, Imported, Takes};
 pub use fault::{Fault, Outcome, Reason};
 pub use instance::{Instance, Usage};
 pub use link::LinkedPlugin;
+pub use manifest::{Ask, Claimed, Manifest, Wish};
 pub use spec::{Clock, Grants, Level, Limits, PluginSpec};
+pub use sums::{MemorySum, Sums, Turns};
 
 pub(crate) use contract::{Header, HeaderArgument, MessageHandle, interface, version};
 pub(crate) use fault::HostFault;
 pub(crate) use guest::Guest;
 pub(crate) use log::LogSink;
 pub(crate) use text::tame;
+pub(crate) use waiting::handle as waiting_handle;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use wasmtime::component::{ComponentType, Lift};
 
+use super::sums::Sums;
+
 /// A plugin of a pipeline as the operator wrote it.
 #[derive(Clone, Debug)]
 pub struct PluginSpec {
@@ -23,6 +25,8 @@ pub struct PluginSpec {
     pub grants: Grants,
     /// What one call, or one instance, may use up.
     pub limits: Limits,
+    /// What it shares with the other plugins of its tenant and of the node.
+    pub sums: Sums,
 }
 
 /// What a plugin may use beside the message. What is not named here is not linked.
@@ -34,6 +38,8 @@ pub struct Grants {
     pub clock: Option<Clock>,
     /// Random bytes.
     pub random: bool,
+    /// Whether sockets, name lookup and HTTP are linked. What they may reach is decided call by call.
+    pub egress: bool,
 }
 
 /// How exact a granted clock is.

@@ -43,7 +43,7 @@ fn link_with(name: &str, change: impl FnOnce(&mut PluginSpec)) -> Result<Arc<Lin
 }
 
 fn instance_with(name: &str, change: impl FnOnce(&mut PluginSpec)) -> Instance {
-    link_with(name, change).unwrap().instantiate().unwrap()
+    link_with(name, change).unwrap().instantiate(None).unwrap()
 }
 
 fn instance(name: &str) -> Instance {
@@ -67,7 +67,7 @@ fn fault_of(mut instance: Instance) -> Fault {
     assert_eq!(message, self::message(), "a fault leaves the message as it came");
     assert!(instance.is_spent());
     assert!(matches!(instance.process(&mut message), Outcome::Fault(_)), "a spent instance runs nothing");
-    assert!(!instance.plugin().instantiate().unwrap().is_spent());
+    assert!(!instance.plugin().instantiate(None).unwrap().is_spent());
     fault
 }
 
@@ -272,7 +272,7 @@ fn an_import_that_is_not_granted_is_named_with_the_line_to_add() {
 fn a_granted_clock_is_linked_and_its_use_is_counted() {
     let plugin = link_with("asks-the-clock", |spec| spec.grants = all_grants()).unwrap();
     assert!(plugin.imports().iter().any(|import| import.starts_with("wasi:clocks/")), "{:?}", plugin.imports());
-    let mut instance = plugin.instantiate().unwrap();
+    let mut instance = plugin.instantiate(None).unwrap();
     instance.usage();
     assert_eq!(instance.process(&mut message()), Outcome::Pass);
     let usage = instance.usage();
@@ -323,7 +323,7 @@ fn a_component_is_taken_from_the_cache_of_another_process() {
     for _ in 0..2 {
         let sandbox = Sandbox::new(SandboxOptions { cache: cache.clone() }).unwrap();
         let plugin = sandbox.link(spec(guest("touch"))).unwrap();
-        assert_eq!(plugin.instantiate().unwrap().process(&mut message()), Outcome::Pass);
+        assert_eq!(plugin.instantiate(None).unwrap().process(&mut message()), Outcome::Pass);
     }
     let entries = std::fs::read_dir(folder.path().join("cache")).unwrap().count();
     assert_eq!(entries, 2, "the key and one entry");

@@ -14,6 +14,10 @@ pub(crate) enum Bench {
     Call,
     /// Kafka to Kafka on a real broker, against a plain rdkafka loop
     Pipe,
+    /// A plugin that asks a slow HTTP server, against concurrency / latency
+    Net,
+    /// A tenant's latency beside a tenant whose plugins spin, leak and flood
+    Neighbour,
 }
 
 pub(crate) fn run(root: &Path, bench: Option<Bench>, arguments: &[String]) -> anyhow::Result<ExitCode> {
@@ -40,6 +44,12 @@ pub(crate) fn run(root: &Path, bench: Option<Bench>, arguments: &[String]) -> an
         let mut command = binary("bench-pipe");
         command.args(["--brokers", &broker.address()]).args(arguments);
         steps.step("Kafka to Kafka", || steps::run(&mut command))?;
+    }
+    if wants(Bench::Net) {
+        steps.step("a plugin that asks", || steps::run(binary("bench-net").args(arguments)))?;
+    }
+    if wants(Bench::Neighbour) {
+        steps.step("a bad neighbour", || steps::run(binary("bench-neighbour").args(arguments)))?;
     }
     steps.finish();
     Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 
+mod attack;
 mod bench;
 mod guests;
 mod kafka;
@@ -51,6 +52,14 @@ enum Chore {
     },
     /// Builds the plugins and the test guests into target/guests
     Guests,
+    /// Runs a file of egress vectors against the bridge, each in a network namespace of its own
+    Attack {
+        /// One JSON object a line; tests/attack/egress-vectors.jsonl without it
+        file: Option<PathBuf>,
+        /// Passed to the runner, as in `cargo xtask attack -- --only D10 --keep`
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Measures, as ratios of contestants that alternate in one run; `target/bench/` gets the results as JSON
     Bench {
         /// What to measure; both without one
@@ -102,6 +111,7 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
             guests::build(&root)?;
             Ok(ExitCode::SUCCESS)
         }
+        Chore::Attack { file, arguments } => attack::run(&root, file.as_deref(), &arguments),
         Chore::Bench { bench, arguments } => bench::run(&root, bench, &arguments),
         Chore::Kafka { port, topics } => kafka::run_by_hand(&root, port, &topics),
     }

@@ -48,6 +48,21 @@ struct JsonSchema {
     not_json: Disposition,
 }
 
+portcullis_plugin::manifest! {
+    validator,
+    config_schema: r#"{
+        "type": "object",
+        "required": ["schema"],
+        "additionalProperties": false,
+        "properties": {
+            "schema": { "type": ["object", "boolean"] },
+            "null_value": { "enum": ["reject", "pass"] },
+            "not_json": { "enum": ["reject", "pass"] },
+            "assert_formats": { "type": "boolean" }
+        }
+    }"#,
+}
+
 export_validator!(JsonSchema);
 
 impl Validator for JsonSchema {

@@ -1,42 +1,58 @@
-//! What wit-bindgen makes of `wit/`. Not part of the SDK's contract: the attributes and `export_*!` reach into it.
+//! What wit-bindgen makes of `wit/` of the repository and of the SDK. Not part of the SDK's contract: the attributes and `export_*!` reach into it.
 
 #![allow(unsafe_code, missing_docs, unreachable_pub, elided_lifetimes_in_paths)]
 #![allow(clippy::all, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-/// Everything a plugin can import, in one world. What a component does not call is dropped from its imports when it is
-/// linked, so a plugin that never logs does not ask for a log.
+/// What any plugin can import. What a component does not call is dropped from its imports when it is linked, so a plugin that never
+/// logs does not ask for a log; this holds for the worlds below as well.
 pub mod host {
     wit_bindgen::generate!({
-        path: "../../wit",
-        inline: r#"
-            package portcullis:sdk;
-
-            world host {
-                import portcullis:plugin/messages@0.1.0;
-                import portcullis:plugin/edits@0.1.0;
-                import portcullis:plugin/log@0.1.0;
-                import wasi:clocks/wall-clock@0.2.12;
-                import wasi:random/random@0.2.12;
-            }
-
-            package wasi:clocks@0.2.12 {
-                interface wall-clock {
-                    record datetime { seconds: u64, nanoseconds: u32 }
-                    now: func() -> datetime;
-                    resolution: func() -> datetime;
-                }
-            }
-
-            package wasi:random@0.2.12 {
-                interface random {
-                    get-random-bytes: func(len: u64) -> list<u8>;
-                    get-random-u64: func() -> u64;
-                }
-            }
-        "#,
+        path: ["../../wit", "wit"],
         world: "portcullis:sdk/host",
         generate_all,
         pub_export_macro: true,
+    });
+}
+
+/// Streams and waiting, which sockets and HTTP share.
+#[cfg(any(feature = "http", feature = "net"))]
+pub mod io {
+    wit_bindgen::generate!({
+        path: ["../../wit", "wit"],
+        world: "portcullis:sdk/io",
+        generate_all,
+    });
+}
+
+/// `wasi:sockets`.
+#[cfg(feature = "net")]
+pub mod net {
+    wit_bindgen::generate!({
+        path: ["../../wit", "wit"],
+        world: "portcullis:sdk/net",
+        with: {
+            "wasi:io/error@0.2.12": crate::bindings::io::wasi::io::error,
+            "wasi:io/poll@0.2.12": crate::bindings::io::wasi::io::poll,
+            "wasi:io/streams@0.2.12": crate::bindings::io::wasi::io::streams,
+            "wasi:clocks/monotonic-clock@0.2.12": crate::bindings::io::wasi::clocks::monotonic_clock,
+        },
+        generate_all,
+    });
+}
+
+/// `wasi:http`, outgoing.
+#[cfg(feature = "http")]
+pub mod http {
+    wit_bindgen::generate!({
+        path: ["../../wit", "wit"],
+        world: "portcullis:sdk/http",
+        with: {
+            "wasi:io/error@0.2.12": crate::bindings::io::wasi::io::error,
+            "wasi:io/poll@0.2.12": crate::bindings::io::wasi::io::poll,
+            "wasi:io/streams@0.2.12": crate::bindings::io::wasi::io::streams,
+            "wasi:clocks/monotonic-clock@0.2.12": crate::bindings::io::wasi::clocks::monotonic_clock,
+        },
+        generate_all,
     });
 }
 
@@ -64,3 +80,9 @@ pub mod enricher {
         default_bindings_module: "portcullis_plugin::bindings::enricher",
     });
 }
+
+/// What `wasi:http` calls its codes.
+#[cfg(feature = "http")]
+pub use crate::http::codes::name as http_code_name;
+#[cfg(feature = "net")]
+pub use crate::net::convert;

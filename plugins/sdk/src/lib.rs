@@ -26,8 +26,14 @@
 pub mod bindings;
 pub mod clock;
 mod config;
+#[cfg(any(feature = "http", feature = "net"))]
+mod error;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod log;
 mod message;
+#[cfg(feature = "net")]
+pub mod net;
 mod plugin;
 pub mod random;
 mod verdict;
@@ -35,7 +41,7 @@ mod verdict;
 pub use config::parse_config;
 pub use message::{Header, Message};
 pub use plugin::{Enricher, Validator};
-pub use portcullis_plugin_macros::{enricher, validator};
+pub use portcullis_plugin_macros::{enricher, manifest, validator};
 pub use verdict::{Reason, Verdict};
 
 /// For the macros of this crate only.

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use json_fields::{Pointer, RawValue};
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
 #[derive(Deserialize, Default)]
 pub(crate) struct Config {
@@ -50,11 +50,6 @@ pub(crate) enum Source {
     Timestamp,
 }
 
-/// A JSON Pointer (RFC 6901), taken apart.
-#[derive(Deserialize, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[serde(try_from = "String")]
-pub(crate) struct Pointer(Vec<String>);
-
 impl Config {
     /// Whether a rule needs the value as JSON.
     pub(crate) fn reads_json(&self) -> bool {
@@ -63,52 +58,9 @@ impl Config {
     }
 }
 
-impl Pointer {
-    pub(crate) fn tokens(&self) -> &[String] {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Pointer {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let Some(tokens) = text.strip_prefix('/') else {
-            return Err(format!("`{text}` is not a JSON pointer, which begins with `/`"));
-        };
-        tokens.split('/').map(unescape).collect::<Option<_>>().map(Self).ok_or_else(|| {
-            format!("`{text}` is not a JSON pointer: `~` is written `~0` and stands before nothing else but `1`, which means `/`")
-        })
-    }
-}
-
-fn unescape(token: &str) -> Option<String> {
-    let mut text = String::with_capacity(token.len());
-    let mut characters = token.chars();
-    while let Some(character) = characters.next() {
-        text.push(match character {
-            '~' => match characters.next()? {
-                '0' => '~',
-                '1' => '/',
-                _ => return None,
-            },
-            other => other,
-        });
-    }
-    Some(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_pointer_is_taken_apart_as_rfc_6901_says() {
-        let pointer = Pointer::try_from("/a~1b/~0/".to_owned()).unwrap();
-        assert_eq!(pointer.tokens(), ["a/b", "~", ""]);
-        assert!(Pointer::try_from("id".to_owned()).is_err());
-        assert!(Pointer::try_from("/a~2".to_owned()).is_err());
-    }
 
     #[test]
     fn a_source_is_a_word_or_a_word_with_a_name() {

@@ -1,7 +1,7 @@
 //! The rules for headers.
 
+use json_fields::RawValue;
 use portcullis_plugin::{Message, Verdict};
-use serde_json::value::RawValue;
 
 use crate::config::Headers;
 use crate::source;

@@ -27,6 +27,8 @@ mod source;
 use config::Config;
 use portcullis_plugin::{Message, Verdict, enricher};
 
+portcullis_plugin::manifest! { enricher }
+
 #[enricher]
 fn stamp(message: &mut Message, config: &Config) -> Verdict {
     match plan(message, config) {
@@ -46,7 +48,7 @@ struct Edits {
 
 fn plan(message: &Message, config: &Config) -> Result<Edits, Verdict> {
     let value = match message.value() {
-        Some(bytes) if config.reads_json() => Some(json::parse(bytes)?),
+        Some(bytes) if config.reads_json() => Some(json_fields::parse(bytes)?),
         _ => None,
     };
     Ok(Edits {

@@ -1,12 +1,9 @@
 //! Reads what a copy rule names, from the message as it arrived.
 
-use std::borrow::Cow;
-
+use json_fields::RawValue;
 use portcullis_plugin::{Message, Verdict};
-use serde_json::value::RawValue;
 
 use crate::config::Source;
-use crate::json;
 
 /// What a source gives: bytes of a key or a header, or JSON. An absent one is `None` around it.
 pub(crate) enum Found<'a> {
@@ -24,7 +21,7 @@ pub(crate) fn read<'a>(
     Ok(match source {
         Source::Header(name) => message.header(name).map(|header| bytes(header.value)),
         Source::Json(pointer) => match value {
-            Some(value) => json::get(value, pointer.tokens())?.map(Found::Json),
+            Some(value) => json_fields::get(value, pointer)?.map(Found::Json),
             None => None,
         },
         Source::Key => Some(bytes(message.key())),
@@ -39,10 +36,7 @@ impl Found<'_> {
         match self {
             Self::Null => None,
             Self::Bytes(bytes) => Some(bytes),
-            Self::Json(json) => match serde_json::from_str::<Option<Cow<'_, str>>>(json.get()) {
-                Ok(text) => text.map(|text| text.into_owned().into_bytes()),
-                Err(_) => Some(json.get().as_bytes().to_vec()),
-            },
+            Self::Json(json) => json_fields::header(json),
         }
     }
 
@@ -52,7 +46,7 @@ impl Found<'_> {
             Self::Null => Ok("null".to_owned()),
             Self::Json(json) => Ok(json.get().to_owned()),
             Self::Bytes(bytes) => match String::from_utf8(bytes) {
-                Ok(text) => Ok(json::quote(&text)),
+                Ok(text) => Ok(json_fields::quote(&text)),
                 Err(_) => Err(Verdict::reject("not_text", "a key or header to be copied into JSON is not UTF-8")),
             },
         }

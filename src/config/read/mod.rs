@@ -2,13 +2,18 @@
 //! that one pass finds all errors of a file.
 
 mod connector;
+mod egress;
 mod fields;
 mod inline;
 mod kafka;
+mod levels;
 mod limits;
 mod node;
+mod node_egress;
 mod pipeline;
 mod plugin;
+mod rules;
+mod secrets;
 mod values;
 
 pub(crate) use inline::read_bounded;

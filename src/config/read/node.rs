@@ -6,11 +6,13 @@ use std::time::Duration;
 use super::Context;
 use super::fields::Fields;
 use super::kafka::{Profiles, connection, topic};
+use super::levels::{Level, ceilings, limits, tenants};
+use super::node_egress::egress;
 use super::values::{boolean, choice, choice_or_refused, duration, key_is_name, path, shown, text};
 use crate::yaml::{Kind, Node as Tree};
 use crate::{
-    Admin, Audit, AuditMode, AuditTarget, AuditTopic, Cache, Code, KafkaConnection, Located, Location, Log, LogFormat,
-    LogLevel, Mode, Node, OnUnavailable, Setting,
+    Admin, Audit, AuditMode, AuditTarget, AuditTopic, Cache, Code, KafkaConnection, Located, Log, LogFormat, LogLevel,
+    Mode, Node, OnUnavailable, Setting, within,
 };
 
 const MODES: [(&str, Mode); 2] = [("development", Mode::Development), ("production", Mode::Production)];
@@ -34,11 +36,20 @@ pub(crate) fn node(cx: &mut Context<'_>, file: Option<&Path>, tree: &Tree) -> Op
     let cache = cache(cx, cache_node);
     let log_node = fields.optional(cx, "log", |_, node| Some(node));
     let log = log(cx, log_node);
+    let egress = fields.optional(cx, "egress", egress).unwrap_or_default();
+    if let (Mode::Production, true, Some(at)) = (mode.value, egress.observe.value, &egress.observe.at) {
+        let message = "mode production allows no observe mode: in it a plugin reaches what no rule allows";
+        cx.say(at, Code::ProductionRefused, message, "remove it; `portcullis grants suggest` is for a desk");
+    }
+    let ceilings = fields.optional(cx, "ceilings", ceilings).unwrap_or_default();
+    let limits = fields.optional(cx, "limits", |cx, node| limits(cx, node, Level::Node)).unwrap_or_default();
     let tenants = fields.optional(cx, "tenants", tenants).unwrap_or_default();
-    let message = "is not available in this version: plugins have no network yet";
-    fields.refuse(cx, "egress", Code::SettingNotAvailable, message, "remove it");
     fields.finish(cx);
-    Some(Node { file: file.map(Path::to_owned), mode, profiles, audit, admin, cache, log, tenants })
+    for tenant in tenants.values() {
+        within::tenant(&mut cx.found, tenant, &ceilings, &limits);
+    }
+    let file = file.map(Path::to_owned);
+    Some(Node { file, mode, profiles, audit, admin, cache, log, egress, ceilings, limits, tenants })
 }
 
 /// Whether `audit:` is a map without a topic. Where it is no map at all that has been said.
@@ -189,26 +200,4 @@ fn log(cx: &mut Context<'_>, node: Option<&Tree>) -> Log {
     log.level = Setting::or(level, LogLevel::Info);
     fields.finish(cx);
     log
-}
-
-fn tenants(cx: &mut Context<'_>, node: &Tree) -> Option<BTreeMap<String, Location>> {
-    let Kind::Map(entries) = &node.kind else {
-        Fields::of(cx, node, "`tenants`")?;
-        return None;
-    };
-    let mut tenants = BTreeMap::new();
-    for entry in entries {
-        if key_is_name(cx, &entry.key, &entry.key_at) {
-            tenants.insert(entry.key.clone(), entry.key_at.clone());
-        }
-        if entry.value.is_null() {
-            continue;
-        }
-        let Some(mut fields) = Fields::of(cx, &entry.value, "a tenant") else { continue };
-        let message = "of a tenant are not enforced in this version, and a limit that is not enforced is refused";
-        fields.refuse(cx, "ceilings", Code::LimitNotEnforced, message, "remove it");
-        fields.refuse(cx, "limits", Code::LimitNotEnforced, message, "remove it");
-        fields.finish(cx);
-    }
-    Some(tenants)
 }

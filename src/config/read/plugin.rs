@@ -1,18 +1,28 @@
 use std::time::Duration;
 
 use super::Context;
+use super::egress::egress;
 use super::fields::Fields;
 use super::inline::plugin_config;
 use super::limits::limits;
-use super::values::{boolean, choice, choice_or_refused, integer_u32, name, path, shown, text};
-use crate::yaml::Node;
+use super::values::{boolean, choice, integer_u32, name, path, shown, text};
+use crate::yaml::{Kind, Node};
 use crate::{
-    Clock, Code, Disposition, Dispositions, Grants, Instance, Located, Location, Plugin, PluginLogLevel, Retry,
-    Setting, parse_duration,
+    Clock, Code, Disposition, Dispositions, EgressMode, Grants, Instance, Located, Location, Plugin, PluginLogLevel,
+    Retry, Setting, parse_duration,
 };
 
 const DISPOSITIONS: [(&str, Disposition); 3] =
     [("dead_letter", Disposition::DeadLetter), ("drop", Disposition::Drop), ("stop", Disposition::Stop)];
+
+pub(super) const PLUGIN_LOG_LEVELS: [(&str, PluginLogLevel); 4] = [
+    ("debug", PluginLogLevel::Debug),
+    ("info", PluginLogLevel::Info),
+    ("warn", PluginLogLevel::Warn),
+    ("error", PluginLogLevel::Error),
+];
+
+pub(super) const CLOCKS: [(&str, Clock); 2] = [("coarse", Clock::Coarse), ("precise", Clock::Precise)];
 
 /// One entry of `plugins:`. `dead_letter` says whether the pipeline declares one.
 pub(super) fn plugin(cx: &mut Context<'_>, node: &Node, dead_letter: bool) -> Option<Plugin> {
@@ -25,11 +35,11 @@ pub(super) fn plugin(cx: &mut Context<'_>, node: &Node, dead_letter: bool) -> Op
     let on = dispositions(cx, on, dead_letter);
     let grants = fields.optional(cx, "grants", grants);
     let limits_node = fields.optional(cx, "limits", |_, node| Some(node));
-    let limits = limits(cx, limits_node);
-    let instance = fields.optional(cx, "instance", |cx, node| {
-        let refused = [("batch", NO_RECYCLING), ("message", NO_RECYCLING)];
-        choice_or_refused(cx, node, &[("lane", Instance::Lane)], &refused)
-    });
+    // A key whose value is wrong was meant as one.
+    let egress = fields.entry("grants").is_some_and(|grants| has_key(&grants.value, "egress"));
+    let limits = limits(cx, limits_node, egress);
+    let instances = [("lane", Instance::Lane), ("batch", Instance::Batch), ("message", Instance::Message)];
+    let instance = fields.optional(cx, "instance", |cx, node| choice(cx, node, &instances));
     fields.finish(cx);
     Some(Plugin {
         at: node.at.clone(),
@@ -44,7 +54,9 @@ pub(super) fn plugin(cx: &mut Context<'_>, node: &Node, dead_letter: bool) -> Op
     })
 }
 
-const NO_RECYCLING: &str = "is not enforced in this version: an instance lives as long as its lane";
+fn has_key(node: &Node, key: &str) -> bool {
+    matches!(&node.kind, Kind::Map(entries) if entries.iter().any(|entry| entry.key == key))
+}
 
 fn digest(cx: &mut Context<'_>, node: &Node) -> Option<Located<String>> {
     let digest = text(cx, node)?;
@@ -133,23 +145,23 @@ fn backoff(cx: &mut Context<'_>, node: &Node) -> Option<(Located<Duration>, Loca
 
 fn grants(cx: &mut Context<'_>, node: &Node) -> Option<Grants> {
     let mut fields = Fields::of(cx, node, "`grants`")?;
-    let levels = [
-        ("debug", PluginLogLevel::Debug),
-        ("info", PluginLogLevel::Info),
-        ("warn", PluginLogLevel::Warn),
-        ("error", PluginLogLevel::Error),
-    ];
-    let log = fields.optional(cx, "log", |cx, node| choice(cx, node, &levels));
-    let clocks = [("coarse", Clock::Coarse), ("precise", Clock::Precise)];
-    let clock = fields.optional(cx, "clock", |cx, node| choice(cx, node, &clocks));
+    let log = fields.optional(cx, "log", |cx, node| choice(cx, node, &PLUGIN_LOG_LEVELS));
+    let clock = fields.optional(cx, "clock", |cx, node| choice(cx, node, &CLOCKS));
     let random = fields.optional(cx, "random", random);
+    let mut egress = fields.optional(cx, "egress", egress);
+    let modes = [("enforce", EgressMode::Enforce), ("observe", EgressMode::Observe)];
+    let mode = fields.optional(cx, "egress_mode", |cx, node| choice(cx, node, &modes));
+    if let (None, Some(entry)) = (fields.entry("egress"), fields.entry("egress_mode")) {
+        let message = "`egress_mode` has no effect without `egress`";
+        cx.say(&entry.key_at, Code::KeyConflict, message, "add `egress: []`, or remove it");
+    }
+    if let Some(egress) = &mut egress {
+        egress.mode = Setting::or(mode, EgressMode::Enforce);
+    }
+    let message = "are of one rule: they go to the hosts that it names and to no other";
+    let help = "write `egress: [{ allow: \"https://...\", secrets: { authorization: { env: NAME } } }]`";
+    fields.refuse(cx, "secrets", Code::GrantNotAvailable, message, help);
     for (key, message) in [
-        ("egress", "is not available in this version: plugins have no network yet"),
-        ("egress_mode", "is not available in this version: plugins have no network yet"),
-        (
-            "secrets",
-            "is not available in this version: they are injected into requests, and plugins have no network yet",
-        ),
         ("kv", "is not available: a plugin keeps no state outside of its instance"),
         (
             "environment",
@@ -160,10 +172,10 @@ fn grants(cx: &mut Context<'_>, node: &Node) -> Option<Grants> {
             "is not available: a plugin has no files; inline what it needs with `config: { x: { $file: path } }`",
         ),
     ] {
-        fields.refuse(cx, key, Code::GrantNotAvailable, message, "available: log, clock, random");
+        fields.refuse(cx, key, Code::GrantNotAvailable, message, "available: log, clock, random, egress");
     }
     fields.finish(cx);
-    Some(Grants { log, clock, random })
+    Some(Grants { log, clock, random, egress })
 }
 
 fn random(cx: &mut Context<'_>, node: &Node) -> Option<Location> {

@@ -258,7 +258,10 @@ pub(super) fn secret(cx: &mut Context<'_>, node: &Node) -> Option<Located<Secret
         Kind::Scalar(scalar) if !scalar.text.is_empty() => {
             Some(Located::new(Secret::new(scalar.text.clone()), node.at.clone()))
         }
-        Kind::Map(_) => secret_elsewhere(cx, node, FORMS),
+        Kind::Map(_) => {
+            let mut fields = Fields::of(cx, node, "a secret")?;
+            secret_elsewhere(cx, node, &mut fields, FORMS)
+        }
         _ => {
             cx.say(&node.at, Code::TypeWrong, format!("expected a secret, found {}", node.describe()), FORMS);
             None
@@ -266,8 +269,13 @@ pub(super) fn secret(cx: &mut Context<'_>, node: &Node) -> Option<Located<Secret
     }
 }
 
-fn secret_elsewhere(cx: &mut Context<'_>, node: &Node, forms: &str) -> Option<Located<Secret>> {
-    let mut fields = Fields::of(cx, node, "a secret")?;
+/// `env` or `file` of a map that may have other keys, which were asked for before.
+pub(super) fn secret_elsewhere(
+    cx: &mut Context<'_>,
+    node: &Node,
+    fields: &mut Fields<'_>,
+    forms: &str,
+) -> Option<Located<Secret>> {
     let variable = fields.optional(cx, "env", text);
     let file = fields.optional(cx, "file", path);
     let both = (fields.entry("env").is_some(), fields.entry("file").is_some());

@@ -101,7 +101,7 @@ fn plugin(arguments: &Arguments, sandbox: &Arc<Sandbox>, guest: &str, bytes: usi
         limits: Limits::default(),
     };
     let linked = sandbox.link(spec)?;
-    let mut instance: Instance = linked.instantiate().map_err(|fault| anyhow::anyhow!("{fault}"))?;
+    let mut instance: Instance = linked.instantiate(None).map_err(|fault| anyhow::anyhow!("{fault}"))?;
     let mut original = Message::new("bench");
     original.key = Some(Bytes::from_static(b"key-00000001"));
     original.value = Some(Bytes::from(vec![b'x'; bytes]));

@@ -2,6 +2,8 @@
 
 use portcullis_plugin::{Message, Verdict, validator};
 
+portcullis_plugin::manifest! { validator }
+
 #[validator]
 fn allocates_without_end(message: &Message) -> Verdict {
     if message.value().is_some_and(|value| value.starts_with(b"ok")) {

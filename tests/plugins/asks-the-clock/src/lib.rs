@@ -2,6 +2,13 @@
 
 use portcullis_plugin::{Message, Verdict, clock, log, random, validator};
 
+portcullis_plugin::manifest! {
+    validator,
+    clock: "shows that the time is there",
+    random: "shows that random bytes are there",
+    log: "shows that the log is there",
+}
+
 #[validator]
 fn asks_the_clock(_: &Message) -> Verdict {
     let now_ms = clock::now_ms();

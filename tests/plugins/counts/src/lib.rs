@@ -4,6 +4,8 @@ use portcullis_plugin::{Message, Validator, Verdict, export_validator};
 
 struct Counts(u64);
 
+portcullis_plugin::manifest! { validator }
+
 export_validator!(Counts);
 
 impl Validator for Counts {

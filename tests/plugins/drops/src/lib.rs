@@ -2,6 +2,8 @@
 
 use portcullis_plugin::{Message, Verdict, validator};
 
+portcullis_plugin::manifest! { validator }
+
 #[validator]
 fn drops(message: &Message) -> Verdict {
     if message.value() == Some(b"drop") {

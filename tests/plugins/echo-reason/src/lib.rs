@@ -2,6 +2,8 @@
 
 use portcullis_plugin::{Message, Verdict, validator};
 
+portcullis_plugin::manifest! { validator }
+
 #[validator]
 fn echo_reason(message: &Message) -> Verdict {
     let text = String::from_utf8_lossy(message.value().unwrap_or_default());

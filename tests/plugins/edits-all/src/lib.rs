@@ -2,6 +2,8 @@
 
 use portcullis_plugin::{Message, Verdict, enricher};
 
+portcullis_plugin::manifest! { enricher }
+
 #[enricher]
 fn edits_all(message: &mut Message) -> Verdict {
     let is_reject = message.value() == Some(b"reject");

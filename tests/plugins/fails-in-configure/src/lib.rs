@@ -19,6 +19,8 @@ enum How {
 
 struct FailsInConfigure;
 
+portcullis_plugin::manifest! { validator }
+
 export_validator!(FailsInConfigure);
 
 impl Validator for FailsInConfigure {

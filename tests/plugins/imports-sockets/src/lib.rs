@@ -44,6 +44,11 @@ mod bindings {
     });
 }
 
+portcullis_plugin::manifest! {
+    validator,
+    egress: "holds a handle to the network",
+}
+
 #[validator]
 fn imports_sockets(_: &Message) -> Verdict {
     // A host that links the import hands out a handle; giving it back is the second call into it.

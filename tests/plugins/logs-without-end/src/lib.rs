@@ -3,6 +3,11 @@
 
 use portcullis_plugin::{Message, Verdict, log, validator};
 
+portcullis_plugin::manifest! {
+    validator,
+    log: "writes without end",
+}
+
 #[validator]
 fn logs_without_end(message: &Message) -> Verdict {
     let line = "line\n".repeat(205);

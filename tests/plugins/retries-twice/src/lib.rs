@@ -8,6 +8,8 @@ struct RetriesTwice {
     attempts: BTreeMap<Vec<u8>, u32>,
 }
 
+portcullis_plugin::manifest! { validator }
+
 export_validator!(RetriesTwice);
 
 impl Validator for RetriesTwice {

@@ -12,6 +12,8 @@ fn two_mebibytes() -> usize {
     2 << 20
 }
 
+portcullis_plugin::manifest! { enricher }
+
 #[enricher]
 fn returns_too_much(message: &mut Message, config: &Config) -> Verdict {
     if message.value().is_some_and(|value| value.starts_with(b"ok")) {

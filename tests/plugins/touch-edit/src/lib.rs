@@ -2,6 +2,8 @@
 
 use portcullis_plugin::{Message, Verdict, enricher};
 
+portcullis_plugin::manifest! { enricher }
+
 #[enricher]
 fn touch_edit(message: &mut Message) -> Verdict {
     message.append_header("touched", Some(b"1"));

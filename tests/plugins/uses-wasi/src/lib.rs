@@ -61,6 +61,12 @@ mod bindings {
     });
 }
 
+portcullis_plugin::manifest! {
+    validator,
+    clock: "waits",
+    optional log: "prints to standard output",
+}
+
 #[validator]
 fn uses_wasi(message: &Message) -> Verdict {
     if !environment::get_environment().is_empty() || !environment::get_arguments().is_empty() {

@@ -1,0 +1,209 @@
+//! Effects and their evidence. The event of an effect goes before the effect, what came of it goes after it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use portcullis_audit::{
+    Actor, Attempt, Connection, Decided, Denial, Destination, Event, Mode, Receipt, Recorder, RuleRef, Traffic,
+    Transport, Unavailable,
+};
+use portcullis_policy::{Denied, Granted, Policy, Reason, Target};
+use uuid::Uuid;
+
+use crate::quota::{Slot, clock_ms};
+
+/// Where a plugin's effects are recorded, and how strictly.
+#[derive(Clone, Debug)]
+pub(crate) struct Evidence {
+    recorder: Recorder,
+    actor: Actor,
+    /// Whether an effect waits until the store has its event.
+    strict: bool,
+    rules: Arc<[RuleRef]>,
+    denies: Arc<[RuleRef]>,
+    policy_version: Arc<str>,
+}
+
+/// An event that was recorded and whose effect may wait for it.
+#[derive(Debug)]
+pub(crate) struct Intent {
+    receipt: Receipt,
+    strict: bool,
+}
+
+impl Intent {
+    /// Waits until the effect may happen. With the mode `buffered` that is at once, as long as the event was taken: what
+    /// there is no evidence of does not happen in any mode.
+    pub(crate) async fn confirmed(&self) -> Result<(), Unavailable> {
+        if self.strict {
+            return self.receipt.confirmed().await;
+        }
+        match self.receipt.wait(Duration::ZERO) {
+            Err(Unavailable::Lost) => Err(Unavailable::Lost),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
+impl Evidence {
+    pub(crate) fn new(recorder: Recorder, actor: Actor, mode: Mode, policy: &Policy) -> Self {
+        let names = |list: &str, names: Vec<String>| -> Arc<[RuleRef]> {
+            let refs = names.into_iter().enumerate();
+            refs.map(|(at, name)| RuleRef { uid: format!("{list}[{at}]").into(), name: name.into() }).collect()
+        };
+        Self {
+            recorder,
+            actor,
+            strict: matches!(mode, Mode::Strict | Mode::AckFirst),
+            rules: names("egress", policy.rules().iter().map(ToString::to_string).collect()),
+            denies: names("deny", policy.denies().iter().map(ToString::to_string).collect()),
+            policy_version: Arc::clone(policy.version()),
+        }
+    }
+
+    pub(crate) fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    pub(crate) fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    /// Records what came of an effect, or what is no effect.
+    pub(crate) fn record(&self, event: Event) {
+        // Nothing waits for this event: the receipt of what has happened already is of no use.
+        drop(self.recorder.record(event));
+    }
+
+    /// Records the event of an effect that is about to happen.
+    pub(crate) fn intend(&self, event: Event) -> Intent {
+        Intent { receipt: self.recorder.record(event), strict: self.strict }
+    }
+
+    /// What the audit tells of a decision that allowed.
+    pub(crate) fn decided(&self, granted: &Granted, destination: Destination) -> Decided {
+        Decided {
+            destination,
+            rule: granted.rule().and_then(|index| self.rules.get(index)).cloned(),
+            policy_version: Arc::clone(granted.policy_version()),
+            observed: granted.observed().map(Reason::as_str),
+            pin: granted.pin().map(|(lookup, _)| Uuid::from_u128(*lookup)),
+        }
+    }
+
+    /// What the audit tells of a refusal.
+    pub(crate) fn denial(&self, attempt: Attempt, denied: &Denied, guest_code: Option<&'static str>) -> Denial {
+        let list = if denied.reason == Reason::RuleOperatorDeny { &self.denies } else { &self.rules };
+        Denial {
+            attempt,
+            destination: destination(&denied.target),
+            reason: denied.reason.as_str(),
+            guest_code,
+            rule: denied.nearest.and_then(|index| list.get(index)).cloned(),
+            policy_version: Arc::clone(&self.policy_version),
+            inbound: false,
+            window: None,
+        }
+    }
+}
+
+fn destination(target: &Target) -> Destination {
+    Destination { hostname: target.name.clone(), ip: target.address, port: target.port }
+}
+
+/// Names the record in work, where there is one.
+pub(crate) fn about(event: Event, source: Option<&Arc<str>>) -> Event {
+    match source {
+        Some(source) => event.about(&**source),
+        None => event,
+    }
+}
+
+/// The number of a connection, of an exchange with a peer or of an HTTP request. No two of the process have the same.
+pub(crate) fn next_connection() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A TCP connection that was granted, from its intent to its end. Whoever drops the last handle of it, the guest or the end
+/// of the instance, ends it: its `net.close` is recorded and its place in the budgets is given back, once each.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    evidence: Evidence,
+    connection: Connection,
+    source: Option<Arc<str>>,
+    begun_ms: u64,
+    bytes_out: AtomicU64,
+    bytes_in: AtomicU64,
+    /// Its end was recorded.
+    ended: AtomicBool,
+    _slot: Slot,
+}
+
+impl Wire {
+    /// Records the intent. The connect must wait for it.
+    pub(crate) fn new(
+        evidence: Evidence,
+        granted: &Granted,
+        destination: Destination,
+        source: Option<Arc<str>>,
+        slot: Slot,
+    ) -> (Arc<Self>, Intent) {
+        let decided = evidence.decided(granted, destination);
+        let connection = Connection { id: next_connection(), transport: Transport::Tcp, decided };
+        let event = Event::connect_allowed(evidence.actor.clone(), connection.clone());
+        let intent = evidence.intend(about(event, source.as_ref()));
+        let zero = || AtomicU64::new(0);
+        let ended = AtomicBool::new(false);
+        let begun_ms = clock_ms();
+        let wire = Self {
+            evidence,
+            connection,
+            source,
+            begun_ms,
+            bytes_out: zero(),
+            bytes_in: zero(),
+            ended,
+            _slot: slot,
+        };
+        (Arc::new(wire), intent)
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.connection.id
+    }
+
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn received(&self, bytes: usize) {
+        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// The network failed before there was a connection.
+    pub(crate) fn failed(&self, reason: Reason) {
+        if !self.ended.swap(true, Ordering::Relaxed) {
+            let actor = self.evidence.actor.clone();
+            let event = Event::connect_failed(actor, self.connection.clone(), reason.as_str());
+            self.evidence.record(about(event, self.source.as_ref()));
+        }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if *self.ended.get_mut() {
+            return;
+        }
+        let traffic = Traffic {
+            bytes_out: *self.bytes_out.get_mut(),
+            bytes_in: *self.bytes_in.get_mut(),
+            duration_ms: clock_ms().saturating_sub(self.begun_ms),
+            ..Traffic::default()
+        };
+        let event = Event::connection_closed(self.evidence.actor.clone(), self.connection.clone(), traffic);
+        self.evidence.record(about(event, self.source.as_ref()));
+    }
+}

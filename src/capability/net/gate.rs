@@ -1,0 +1,258 @@
+//! The way of every request of an instance: facts, decision, quota, record. Handles of it go into the futures of streams,
+//! lookups and HTTP requests, which outlive the host call that began them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use portcullis_audit::{Attempt, Budget as BudgetFact, Denials, Event, Unavailable};
+use portcullis_policy::{Denied, Granted, Quota, Reason, Request, Target};
+
+use crate::egress::Egress;
+use crate::evidence::{Intent, about};
+use crate::guest::Record;
+use crate::lookup::Answers;
+use crate::pins::Pins;
+use crate::quota::{Exhausted, Slot, Throttle};
+
+/// What one instance may do. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Gate(Arc<Shared>);
+
+struct Shared {
+    egress: Option<Arc<Egress>>,
+    /// Of this instance alone: no other lane waits for it, and no wait of this one is inside.
+    work: Mutex<Work>,
+}
+
+/// What changes while an instance works.
+#[derive(Default)]
+pub(crate) struct Work {
+    record: Option<Record>,
+    /// The text of the record, made when the first event needs it.
+    source: Option<Arc<str>>,
+    pub(crate) pins: Pins,
+    pub(crate) answers: Answers,
+    pub(crate) cached_lookups: u64,
+    denials: Denials,
+    excess: Vec<Excess>,
+}
+
+/// A quota that was met: told once, its repeats counted.
+struct Excess {
+    kind: &'static str,
+    exhausted: Exhausted,
+    repeats: u64,
+}
+
+impl Gate {
+    pub(crate) fn new(egress: Option<Arc<Egress>>) -> Self {
+        Self(Arc::new(Shared { egress, work: Mutex::default() }))
+    }
+
+    /// None where nothing may be reached and nothing can be recorded: while a plan is made.
+    pub(crate) fn egress(&self) -> Option<&Arc<Egress>> {
+        self.0.egress.as_ref()
+    }
+
+    /// Never held across an await.
+    pub(crate) fn work(&self) -> MutexGuard<'_, Work> {
+        self.0.work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn begin(&self, record: Option<Record>) {
+        let mut work = self.work();
+        work.record = record;
+        work.source = None;
+    }
+
+    /// The record in work as `pipeline/topic-partition@offset`.
+    pub(crate) fn source(&self) -> Option<Arc<str>> {
+        let mut work = self.work();
+        if work.source.is_none() {
+            work.source = work.record.as_ref().map(|record| record.to_string().into());
+        }
+        work.source.clone()
+    }
+
+    /// Decides and neither records nor reserves.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(crate) fn decide(&self, request: &Request<'_>) -> Result<Granted, Denied> {
+        self.decide_with(request, None)
+    }
+
+    fn decide_with(&self, request: &Request<'_>, exhausted: Option<Quota>) -> Result<Granted, Denied> {
+        let Some(egress) = self.egress() else {
+            return Err(denied(Reason::CapabilityAbsent));
+        };
+        let work = self.work();
+        let pins = match request {
+            Request::Connect { to } | Request::Datagram { to } => work.pins.of(to.ip()),
+            _ => &[],
+        };
+        egress.decide(request, pins, exhausted)
+    }
+
+    /// Decides, and records a refusal.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(crate) fn ask(
+        &self,
+        request: &Request<'_>,
+        attempt: Attempt,
+        code: fn(Reason) -> &'static str,
+    ) -> Result<Granted, Denied> {
+        self.decide(request).inspect_err(|denied| self.refused(attempt, denied, Some(code(denied.reason))))
+    }
+
+    /// Decides a [`Request::Connect`] or [`Request::HttpDial`] and takes its place in the budgets. Records no refusal, but
+    /// the quota that was met.
+    ///
+    /// # Errors
+    /// The refusal. Nothing is taken then.
+    pub(crate) fn decide_connect(&self, request: &Request<'_>) -> Result<(Granted, Slot), Denied> {
+        let granted = self.decide(request)?;
+        let Some(egress) = self.egress() else {
+            return Err(denied(Reason::CapabilityAbsent));
+        };
+        let slot = egress.budgets().slot().map_err(|met| self.over(request, Quota::Sockets, met))?;
+        egress.budgets().connect().map_err(|met| self.over(request, Quota::Connects, met))?;
+        Ok((granted, slot))
+    }
+
+    /// As [`Gate::decide_connect`], and records a refusal.
+    ///
+    /// # Errors
+    /// The refusal. Nothing is taken then.
+    pub(crate) fn ask_connect(
+        &self,
+        request: &Request<'_>,
+        code: fn(Reason) -> &'static str,
+    ) -> Result<(Granted, Slot), Denied> {
+        let asked = self.decide_connect(request);
+        asked.inspect_err(|denied| self.refused(Attempt::Connect, denied, Some(code(denied.reason))))
+    }
+
+    /// The refusal of a request that all rules allow, for want of room.
+    pub(crate) fn over(&self, request: &Request<'_>, quota: Quota, met: Exhausted) -> Denied {
+        let reason = match quota {
+            Quota::Sockets => Reason::QuotaSockets,
+            Quota::Connects => Reason::QuotaConnectRate,
+            Quota::Lookups => Reason::QuotaDns,
+            Quota::BytesOut => Reason::QuotaBytesOut,
+        };
+        self.exceeded(reason, met);
+        // Asked again, so that this refusal is a decision as every other one.
+        self.decide_with(request, Some(quota)).err().unwrap_or_else(|| denied(reason))
+    }
+
+    /// Records that a quota was met: the first time at once, then a count for each window.
+    pub(crate) fn exceeded(&self, reason: Reason, exhausted: Exhausted) {
+        let Some(egress) = self.egress() else { return };
+        let kind = reason.as_str();
+        let source = self.source();
+        let mut work = self.work();
+        let same = |excess: &&mut Excess| excess.kind == kind && excess.exhausted == exhausted;
+        if let Some(excess) = work.excess.iter_mut().find(same) {
+            excess.repeats += 1;
+            return;
+        }
+        work.excess.push(Excess { kind, exhausted, repeats: 0 });
+        drop(work);
+        egress.evidence().record(about(budget_event(egress, kind, exhausted, String::new()), source.as_ref()));
+    }
+
+    /// Records a refusal. Repeats within a second are counted and become one event.
+    pub(crate) fn refused(&self, attempt: Attempt, denied: &Denied, guest_code: Option<&'static str>) {
+        self.refused_from(attempt, denied, guest_code, false);
+    }
+
+    /// Records that something from outside was kept from the plugin.
+    pub(crate) fn refused_inbound(&self, attempt: Attempt, denied: &Denied) {
+        self.refused_from(attempt, denied, None, true);
+    }
+
+    fn refused_from(&self, attempt: Attempt, denied: &Denied, guest_code: Option<&'static str>, inbound: bool) {
+        let Some(egress) = self.egress() else { return };
+        let source = self.source();
+        let mut denial = egress.evidence().denial(attempt, denied, guest_code);
+        denial.inbound = inbound;
+        let (recorder, actor) = (egress.evidence().recorder(), egress.evidence().actor());
+        self.work().denials.add(recorder, actor, source.as_deref(), denial);
+    }
+
+    /// Records what came of an effect.
+    pub(crate) fn record(&self, event: Event) {
+        if let Some(egress) = self.egress() {
+            egress.evidence().record(event);
+        }
+    }
+
+    /// Records the event of an effect and waits until the effect may happen: with the mode `buffered` not at all.
+    ///
+    /// # Errors
+    /// When there is no evidence: the effect must not happen.
+    pub(crate) async fn before(&self, event: Event) -> Result<(), Unavailable> {
+        match self.intend(event) {
+            Some(intent) => intent.confirmed().await,
+            None => Err(Unavailable::Lost),
+        }
+    }
+
+    /// Records the event of an effect that is about to happen; none where nothing can be recorded.
+    pub(crate) fn intend(&self, event: Event) -> Option<Intent> {
+        self.egress().map(|egress| egress.evidence().intend(event))
+    }
+
+    pub(crate) fn bytes_out(&self) -> Option<Throttle> {
+        self.egress().map(|egress| egress.budgets().bytes_out())
+    }
+
+    pub(crate) fn bytes_in(&self) -> Option<Throttle> {
+        self.egress().map(|egress| egress.budgets().bytes_in())
+    }
+
+    /// Ends a window of what is counted.
+    pub(crate) fn flush(&self) {
+        if let Some(egress) = self.egress() {
+            self.work().flush(egress);
+        }
+    }
+}
+
+impl Work {
+    fn flush(&mut self, egress: &Arc<Egress>) {
+        let evidence = egress.evidence();
+        self.denials.flush(evidence.recorder(), evidence.actor());
+        self.excess.retain_mut(|Excess { kind, exhausted, repeats }| {
+            let count = std::mem::take(repeats);
+            if count > 0 {
+                let detail = format!("met {count} more times");
+                evidence.record(budget_event(egress, kind, *exhausted, detail));
+            }
+            count > 0
+        });
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let work = self.work.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(egress) = &self.egress {
+            work.flush(egress);
+        }
+    }
+}
+
+fn budget_event(egress: &Arc<Egress>, kind: &'static str, exhausted: Exhausted, detail: String) -> Event {
+    let Exhausted { scope, limit } = exhausted;
+    let budget = BudgetFact { kind, limit: Some(limit), used: None, scope, detail };
+    Event::budget_exceeded(egress.evidence().actor().clone(), budget)
+}
+
+/// A refusal without a decision: there is no policy to ask.
+fn denied(reason: Reason) -> Denied {
+    Denied { reason, nearest: None, target: Target::default(), step: 7 }
+}
+

@@ -1,0 +1,96 @@
+use std::fmt;
+use std::sync::Arc;
+
+use portcullis_connector_api::Channel;
+use wasmtime_wasi::WasiCtx;
+
+use crate::egress::Egress;
+use crate::gate::Gate;
+use crate::http::HttpGuest;
+use crate::sockets::doors::Doors;
+use crate::sockets::{Tcps, Udps};
+
+/// The network of one instance: what it looked up, what it has open and what it was refused.
+pub struct NetGuest {
+    pub(crate) gate: Gate,
+    /// wasmtime's own context. Its one hook is the second line behind the gate.
+    pub(crate) wasi: WasiCtx,
+    pub(crate) doors: Doors,
+    pub(crate) tcp: Tcps,
+    pub(crate) udp: Udps,
+    pub(crate) http: HttpGuest,
+}
+
+/// The record in work, for the events of its effects.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The pipeline.
+    pub pipeline: Arc<str>,
+    /// Topic or subject.
+    pub channel: Channel,
+    /// Its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+}
+
+impl NetGuest {
+    /// For one instance. Without an [`Egress`] everything is refused and nothing is recorded: that is for the time of a plan,
+    /// when a component is started before there is an audit.
+    pub fn new(egress: Option<Arc<Egress>>) -> Self {
+        let doors = Doors::default();
+        Self {
+            http: HttpGuest::new(egress.as_deref().map(|egress| &egress.http)),
+            gate: Gate::new(egress),
+            wasi: doors.context(),
+            doors,
+            tcp: Tcps::default(),
+            udp: Udps::default(),
+        }
+    }
+
+    /// A message begins: what happens from here on is told with its record.
+    pub fn begin(&mut self, record: Option<Record>) {
+        self.gate.begin(record);
+    }
+
+    /// The message has ended. Connections stay open for the next one.
+    pub fn end(&mut self) {
+        self.gate.begin(None);
+    }
+
+    /// Ends a window: what was counted since the last one is recorded. Call it once a second while the instance lives; the
+    /// end of the instance does it too.
+    pub fn flush(&mut self) {
+        self.udp.flush(&self.gate);
+        self.gate.flush();
+    }
+
+    /// Lookups that were answered from memory since the last time this was asked. No event tells of them.
+    pub fn take_cached_lookups(&mut self) -> u64 {
+        std::mem::take(&mut self.gate.work().cached_lookups)
+    }
+}
+
+impl fmt::Debug for NetGuest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NetGuest").field("granted", &self.gate.egress().is_some()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}-{}@{}", self.pipeline, self.channel, self.partition, self.offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_named_as_the_rest_of_the_audit_names_it() {
+        let record = Record { pipeline: "orders".into(), channel: Channel::from("orders.raw"), partition: 3, offset: 41 };
+        assert_eq!(record.to_string(), "orders/orders.raw-3@41");
+    }
+}

@@ -1,0 +1,193 @@
+//! Bodies on their way through: counted, bounded, and at the end of the answer the connection goes back to its pool.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use portcullis_policy::Reason;
+use tokio::time::{Instant, Sleep};
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::exchange::Exchange;
+use super::failure::{Code, Failure};
+
+/// Bytes of a request's body, and of an answer's.
+pub(crate) const BODY_BYTES: u64 = 8 << 20;
+
+/// What the two bodies and the exchange tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    /// Whether the guest ended the request's body as it should.
+    sent: AtomicBool,
+    /// The first thing that went wrong on our side; hyper's own error is then only its echo.
+    failed: OnceLock<Failure>,
+}
+
+impl Flow {
+    pub(crate) fn is_sent(&self) -> bool {
+        self.sent.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn fail(&self, failure: Failure) {
+        self.failed.get_or_init(|| failure);
+    }
+
+    pub(crate) fn failed(&self) -> Option<Failure> {
+        self.failed.get().copied()
+    }
+}
+
+/// What the guest sends.
+pub(crate) struct RequestBody {
+    inner: Option<WasiBody>,
+    left: u64,
+    flow: Arc<Flow>,
+}
+
+impl RequestBody {
+    pub(crate) fn new(inner: Option<WasiBody>, flow: Arc<Flow>) -> Self {
+        if inner.is_none() {
+            flow.sent.store(true, Ordering::Release);
+        }
+        Self { inner, left: BODY_BYTES, flow }
+    }
+
+    fn failed(&self, failure: Failure) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.flow.fail(failure);
+        Poll::Ready(Some(Err(failure.code.error())))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
+        match ready!(Pin::new(inner).poll_frame(cx)) {
+            None => {
+                self.inner = None;
+                self.flow.sent.store(true, Ordering::Release);
+                Poll::Ready(None)
+            }
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                match self.left.checked_sub(u64::try_from(bytes).unwrap_or(u64::MAX)) {
+                    Some(left) => {
+                        self.left = left;
+                        Poll::Ready(Some(Ok(frame)))
+                    }
+                    None => self.failed(Failure::of(Reason::QuotaBytesOut)),
+                }
+            }
+            // The guest broke it off, or gave another length than it had said.
+            Some(Err(_)) => self.failed(Failure::new(Reason::HttpFraming, Code::Protocol)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// What the server sends.
+pub(crate) struct ResponseBody {
+    inner: Incoming,
+    left: u64,
+    between: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    /// Whether the timer runs for the frame that is waited for now.
+    waiting: bool,
+    /// None when it is over.
+    exchange: Option<Exchange>,
+}
+
+impl ResponseBody {
+    pub(crate) fn new(inner: Incoming, between: Duration, exchange: Exchange) -> Self {
+        let mut body = Self { inner, left: BODY_BYTES, between, timer: None, waiting: false, exchange: Some(exchange) };
+        if body.inner.is_end_stream() {
+            body.end();
+        }
+        body
+    }
+
+    fn end(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.complete();
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let failure = match self.exchange.take() {
+            Some(exchange) => exchange.fail(failure),
+            None => failure,
+        };
+        Poll::Ready(Some(Err(failure.code.error())))
+    }
+
+    /// Whether the server has been silent for too long.
+    fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        let until = Instant::now() + self.between;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if !self.waiting {
+            self.waiting = true;
+            timer.as_mut().reset(until);
+        }
+        timer.as_mut().poll(cx).is_ready()
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        let frame = match Pin::new(&mut this.inner).poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending if this.exchange.is_some() && this.is_late(cx) => {
+                return this.fail(Failure::of(Reason::TimeBetweenBytes));
+            }
+            Poll::Pending => return Poll::Pending,
+        };
+        this.waiting = false;
+        match frame {
+            None => {
+                this.end();
+                Poll::Ready(None)
+            }
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                let Some(left) = this.left.checked_sub(u64::try_from(bytes).unwrap_or(u64::MAX)) else {
+                    return this.fail(Failure::of(Reason::QuotaBytesIn));
+                };
+                this.left = left;
+                if this.inner.is_end_stream() {
+                    this.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => this.fail(Failure::of_hyper(&error, true)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

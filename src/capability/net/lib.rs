@@ -1,0 +1,27 @@
+//! The network of a plugin: WASI sockets, name lookup and HTTP under one policy. In reading order: a host function of
+//! [`sockets`] or `http` asks the [`gate`], which brings the facts to `portcullis_policy::decide`, takes quotas and records;
+//! what was granted goes as a token to the resolver or the dialer, and nothing else makes either of them send a packet.
+#![forbid(unsafe_code)]
+
+mod dialer;
+mod egress;
+mod evidence;
+mod gate;
+mod guest;
+mod http;
+mod lookup;
+mod pins;
+mod quota;
+mod resolver;
+mod sockets;
+mod tls;
+mod view;
+
+pub use egress::{Egress, NetLimits, Settings};
+pub use guest::{NetGuest, Record};
+pub use http::{Secret, SecretError, SecretHeader, link as link_http};
+pub use quota::{Budget, BudgetLimits};
+pub use resolver::{Resolver, ResolverError, ResolverSettings, Servers};
+pub use sockets::link as link_sockets;
+pub use tls::{RuleTls, TlsError, roots_from_pem, system_roots};
+pub use view::{HasNet, NetParts};

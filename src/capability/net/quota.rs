@@ -1,0 +1,397 @@
+//! What a plugin, its tenant and the node may use of the network. Levels above a plugin are shared by threads, so all of it is
+//! atomics: nothing here waits for another plugin.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use portcullis_audit::Scope;
+
+use crate::egress::NetLimits;
+
+/// What a lookup that is answered from memory costs: this part of one that leaves. A guest that asks in a loop is stopped,
+/// one that asks before each connect is not.
+const CACHED_LOOKUPS: u64 = 20;
+/// The least that a stream waits for, in bytes: less would wake a guest for each byte of a narrow rate.
+const CHUNK_BYTES: u64 = 4 << 10;
+
+/// One level of budgets: the plugin's, its tenant's or the node's.
+#[derive(Debug)]
+pub struct Budget {
+    scope: Scope,
+    connections: Option<u32>,
+    open: AtomicU32,
+    connects: Option<Rate>,
+    lookups: Option<Rate>,
+    egress: Option<Rate>,
+    ingress: Option<Rate>,
+}
+
+/// What one level allows; none is no limit at this level.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BudgetLimits {
+    /// Open connections and UDP sockets.
+    pub connections: Option<u32>,
+    /// Connects in a period.
+    pub connects: Option<(u32, Duration)>,
+    /// Lookups in a period.
+    pub lookups: Option<(u32, Duration)>,
+    /// Bytes a second that leave.
+    pub egress_bytes_s: Option<u64>,
+    /// Bytes a second that come in.
+    pub ingress_bytes_s: Option<u64>,
+}
+
+impl From<NetLimits> for BudgetLimits {
+    fn from(limits: NetLimits) -> Self {
+        Self {
+            connections: Some(limits.connections),
+            connects: Some(limits.connects),
+            lookups: Some(limits.lookups),
+            egress_bytes_s: limits.egress_bytes_s,
+            ingress_bytes_s: limits.ingress_bytes_s,
+        }
+    }
+}
+
+impl Budget {
+    /// A level with nothing used.
+    pub fn new(scope: Scope, limits: BudgetLimits) -> Arc<Self> {
+        let second = |bytes: Option<u64>| bytes.map(|bytes| Rate::new(bytes, Duration::from_secs(1)));
+        let rate = |rate: Option<(u32, Duration)>, parts: u64| {
+            rate.map(|(count, period)| Rate::new(u64::from(count).saturating_mul(parts), period))
+        };
+        Arc::new(Self {
+            scope,
+            connections: limits.connections,
+            open: AtomicU32::new(0),
+            connects: rate(limits.connects, 1),
+            lookups: rate(limits.lookups, CACHED_LOOKUPS),
+            egress: second(limits.egress_bytes_s),
+            ingress: second(limits.ingress_bytes_s),
+        })
+    }
+
+    /// Connections and UDP sockets that are open now.
+    pub fn open(&self) -> u32 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    fn open_one(&self) -> bool {
+        let limit = self.connections.unwrap_or(u32::MAX);
+        let more = |open: u32| (open < limit).then(|| open + 1);
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn close_one(&self) {
+        // Never under zero: a slot is made by `open_one` alone and gives back once.
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Which level had no room, and what it allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exhausted {
+    pub(crate) scope: Scope,
+    pub(crate) limit: u64,
+}
+
+/// A plugin's budgets from its own to the node's.
+#[derive(Clone, Debug)]
+pub(crate) struct Budgets(Arc<[Arc<Budget>]>);
+
+/// A connection or UDP socket in the budgets. It is given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Slot(Budgets);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.0.iter().for_each(|budget| budget.close_one());
+    }
+}
+
+impl Budgets {
+    pub(crate) fn new(own: Arc<Budget>, parents: &[Arc<Budget>]) -> Self {
+        Self(std::iter::once(own).chain(parents.iter().map(Arc::clone)).collect())
+    }
+
+    /// Takes a connection of every level, or of none.
+    pub(crate) fn slot(&self) -> Result<Slot, Exhausted> {
+        for (taken, budget) in self.0.iter().enumerate() {
+            if !budget.open_one() {
+                self.0.iter().take(taken).for_each(|budget| budget.close_one());
+                let limit = u64::from(budget.connections.unwrap_or(u32::MAX));
+                return Err(Exhausted { scope: budget.scope, limit });
+            }
+        }
+        Ok(Slot(self.clone()))
+    }
+
+    pub(crate) fn connect(&self) -> Result<(), Exhausted> {
+        self.take(1, 1, |budget| budget.connects.as_ref())
+    }
+
+    /// A lookup that leaves.
+    pub(crate) fn lookup(&self) -> Result<(), Exhausted> {
+        self.take(CACHED_LOOKUPS, CACHED_LOOKUPS, |budget| budget.lookups.as_ref())
+    }
+
+    /// A lookup that is answered from memory.
+    pub(crate) fn cached_lookup(&self) -> Result<(), Exhausted> {
+        self.take(1, CACHED_LOOKUPS, |budget| budget.lookups.as_ref())
+    }
+
+    fn take(&self, units: u64, parts: u64, of: impl Fn(&Budget) -> Option<&Rate>) -> Result<(), Exhausted> {
+        for (taken, budget) in self.0.iter().enumerate() {
+            let Some(rate) = of(budget) else { continue };
+            if !rate.try_take(units) {
+                self.0.iter().take(taken).filter_map(|budget| of(budget)).for_each(|rate| rate.give_back(units));
+                return Err(Exhausted { scope: budget.scope, limit: rate.count / parts });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn bytes_out(&self) -> Throttle {
+        Throttle { budgets: self.clone(), of: |budget| budget.egress.as_ref() }
+    }
+
+    pub(crate) fn bytes_in(&self) -> Throttle {
+        Throttle { budgets: self.clone(), of: |budget| budget.ingress.as_ref() }
+    }
+}
+
+/// Bytes of one direction, through every level that limits them.
+#[derive(Clone)]
+pub(crate) struct Throttle {
+    budgets: Budgets,
+    of: fn(&Budget) -> Option<&Rate>,
+}
+
+impl Throttle {
+    fn rates(&self) -> impl Iterator<Item = (Scope, &Rate)> {
+        self.budgets.0.iter().filter_map(|budget| (self.of)(budget).map(|rate| (budget.scope, rate)))
+    }
+
+    /// Bytes that may go now.
+    pub(crate) fn available(&self) -> usize {
+        let least = self.rates().map(|(_, rate)| rate.available()).min().unwrap_or(u64::MAX);
+        usize::try_from(least).unwrap_or(usize::MAX)
+    }
+
+    /// Takes what has gone. Two streams that looked at the same time may go into debt by one write each; the next waits longer.
+    pub(crate) fn take(&self, bytes: usize) {
+        self.rates().for_each(|(_, rate)| rate.take(u64::try_from(bytes).unwrap_or(u64::MAX)));
+    }
+
+    /// The level that holds bytes back now.
+    pub(crate) fn exhausted(&self) -> Option<Exhausted> {
+        let empty = self.rates().find(|(_, rate)| rate.available() == 0);
+        empty.map(|(scope, rate)| Exhausted { scope, limit: rate.count })
+    }
+
+    /// Waits until a useful number of bytes may go.
+    pub(crate) async fn ready(&self) {
+        loop {
+            let wait = self.rates().map(|(_, rate)| rate.wait_for(CHUNK_BYTES)).max().unwrap_or_default();
+            if wait.is_zero() {
+                return;
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
+/// A number in a period as one atomic: the moment at which everything taken will have been earned again. What may be taken at
+/// once is the number itself.
+#[derive(Debug)]
+struct Rate {
+    count: u64,
+    period_ns: u64,
+    /// Nanoseconds since [`clock_ns`]'s origin.
+    paid_until_ns: AtomicU64,
+}
+
+impl Rate {
+    fn new(count: u64, period: Duration) -> Self {
+        let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
+        Self { count, period_ns, paid_until_ns: AtomicU64::new(0) }
+    }
+
+    /// What `units` take of the time. Rounded up, so that no rate is exceeded.
+    fn cost_ns(&self, units: u64) -> u64 {
+        if self.count == 0 {
+            return u64::MAX;
+        }
+        let cost = (u128::from(units) * u128::from(self.period_ns)).div_ceil(u128::from(self.count));
+        u64::try_from(cost).unwrap_or(u64::MAX)
+    }
+
+    fn try_take(&self, units: u64) -> bool {
+        self.try_take_at(units, clock_ns())
+    }
+
+    fn try_take_at(&self, units: u64, now_ns: u64) -> bool {
+        let cost = self.cost_ns(units);
+        let taken = |paid: u64| {
+            let after = paid.max(now_ns).checked_add(cost)?;
+            (after - now_ns <= self.period_ns).then_some(after)
+        };
+        self.paid_until_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
+    }
+
+    /// Takes what was used already: may go into debt.
+    fn take(&self, units: u64) {
+        let (now, cost) = (clock_ns(), self.cost_ns(units));
+        let taken = |paid: u64| Some(paid.max(now).saturating_add(cost));
+        // Cannot fail: the closure always gives a value.
+        let _previous = self.paid_until_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
+    }
+
+    fn give_back(&self, units: u64) {
+        let cost = self.cost_ns(units);
+        let given = |paid: u64| Some(paid.saturating_sub(cost));
+        // Cannot fail: the closure always gives a value.
+        let _previous = self.paid_until_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, given);
+    }
+
+    fn available(&self) -> u64 {
+        self.available_at(clock_ns())
+    }
+
+    fn available_at(&self, now_ns: u64) -> u64 {
+        let owed = self.paid_until_ns.load(Ordering::Relaxed).saturating_sub(now_ns);
+        let earned = u128::from(self.period_ns.saturating_sub(owed)) * u128::from(self.count);
+        u64::try_from(earned / u128::from(self.period_ns)).unwrap_or(u64::MAX)
+    }
+
+    /// How long until `units` may be taken, or all that the rate ever allows at once.
+    fn wait_for(&self, units: u64) -> Duration {
+        let now = clock_ns();
+        let wanted = units.min(self.count).max(1);
+        if self.available_at(now) >= wanted {
+            return Duration::ZERO;
+        }
+        if self.count == 0 {
+            return Duration::from_nanos(self.period_ns);
+        }
+        let owed = self.paid_until_ns.load(Ordering::Relaxed).saturating_sub(now);
+        let short = owed.saturating_add(self.cost_ns(wanted)).saturating_sub(self.period_ns);
+        Duration::from_nanos(short).max(Duration::from_millis(1))
+    }
+}
+
+/// Nanoseconds since the first look at this clock. It does not go back.
+pub(crate) fn clock_ns() -> u64 {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(ORIGIN.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds of the same clock: what pins and decisions are measured by.
+pub(crate) fn clock_ms() -> u64 {
+    clock_ns() / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(scope: Scope, connections: u32) -> Arc<Budget> {
+        Budget::new(scope, BudgetLimits { connections: Some(connections), ..BudgetLimits::default() })
+    }
+
+    #[test]
+    fn a_rate_allows_its_number_at_once_and_earns_it_back_in_its_period() {
+        let rate = Rate::new(10, Duration::from_secs(1));
+        let now = 5_000_000_000;
+        assert_eq!(rate.available_at(now), 10);
+        assert!((0..10).all(|_| rate.try_take_at(1, now)));
+        assert!(!rate.try_take_at(1, now));
+        assert_eq!(rate.available_at(now), 0);
+        assert!(!rate.try_take_at(1, now + 99_000_000));
+        assert!(rate.try_take_at(1, now + 100_000_000));
+        assert_eq!(rate.available_at(now + 2_000_000_000), 10);
+    }
+
+    #[test]
+    fn a_rate_of_nothing_allows_nothing() {
+        let rate = Rate::new(0, Duration::from_secs(1));
+        assert!(!rate.try_take(1));
+        assert_eq!(rate.available(), 0);
+        assert!(rate.wait_for(1) > Duration::ZERO);
+    }
+
+    #[test]
+    fn what_was_used_without_asking_is_a_debt_that_the_next_one_waits_for() {
+        let rate = Rate::new(1000, Duration::from_secs(1));
+        rate.take(3000);
+        assert_eq!(rate.available(), 0);
+        let wait = rate.wait_for(100);
+        assert!(wait > Duration::from_millis(1900) && wait < Duration::from_millis(2200), "{wait:?}");
+    }
+
+    #[test]
+    fn very_high_rates_do_not_overflow() {
+        let rate = Rate::new(u64::MAX, Duration::from_secs(1));
+        assert!(rate.try_take(1 << 40));
+        rate.take(u64::MAX);
+        assert!(!rate.try_take(u64::MAX));
+    }
+
+    #[test]
+    fn a_slot_is_taken_of_every_level_or_of_none_and_given_back_once() {
+        let (own, tenant) = (budget(Scope::Plugin, 3), budget(Scope::Tenant, 2));
+        let budgets = Budgets::new(Arc::clone(&own), &[Arc::clone(&tenant)]);
+        let first = budgets.slot().unwrap();
+        let second = budgets.slot().unwrap();
+        assert_eq!(budgets.slot().unwrap_err(), Exhausted { scope: Scope::Tenant, limit: 2 });
+        assert_eq!((own.open(), tenant.open()), (2, 2), "the refused one left nothing behind");
+        drop(first);
+        assert_eq!((own.open(), tenant.open()), (1, 1));
+        let _third = budgets.slot().unwrap();
+        drop(second);
+        assert_eq!((own.open(), tenant.open()), (1, 1));
+    }
+
+    #[test]
+    fn a_rate_above_that_refuses_gives_back_what_was_taken_below() {
+        let limits = |connects| BudgetLimits { connects: Some((connects, Duration::from_secs(3600))), ..BudgetLimits::default() };
+        let (own, node) = (Budget::new(Scope::Plugin, limits(5)), Budget::new(Scope::Node, limits(2)));
+        let budgets = Budgets::new(Arc::clone(&own), &[node]);
+        assert!(budgets.connect().is_ok() && budgets.connect().is_ok());
+        assert_eq!(budgets.connect(), Err(Exhausted { scope: Scope::Node, limit: 2 }));
+        assert_eq!(own.connects.as_ref().unwrap().available(), 3);
+    }
+
+    #[test]
+    fn a_lookup_from_memory_costs_a_twentieth() {
+        let limits = BudgetLimits { lookups: Some((2, Duration::from_secs(3600))), ..BudgetLimits::default() };
+        let budgets = Budgets::new(Budget::new(Scope::Plugin, limits), &[]);
+        assert!(budgets.lookup().is_ok());
+        assert!((0..20).all(|_| budgets.cached_lookup().is_ok()));
+        assert_eq!(budgets.lookup(), Err(Exhausted { scope: Scope::Plugin, limit: 2 }));
+    }
+
+    #[tokio::test]
+    async fn a_throttle_without_limits_never_waits() {
+        let budgets = Budgets::new(Budget::new(Scope::Plugin, BudgetLimits::default()), &[]);
+        let out = budgets.bytes_out();
+        out.take(1 << 30);
+        out.ready().await;
+        assert_eq!(out.available(), usize::MAX);
+    }
+
+    #[tokio::test]
+    async fn a_throttle_waits_for_its_refill() {
+        let limits = BudgetLimits { egress_bytes_s: Some(100_000), ..BudgetLimits::default() };
+        let budgets = Budgets::new(Budget::new(Scope::Plugin, limits), &[]);
+        let out = budgets.bytes_out();
+        out.take(100_000);
+        assert_eq!(out.exhausted(), Some(Exhausted { scope: Scope::Plugin, limit: 100_000 }));
+        let begun = Instant::now();
+        out.ready().await;
+        assert!(out.available() >= 4096);
+        assert!(begun.elapsed() >= Duration::from_millis(30));
+    }
+}

@@ -1,0 +1,272 @@
+//! `wasi:sockets/tcp` and `tcp-create-socket`. A connect is decided and recorded in `start-connect`; the packet leaves when the
+//! guest polls, past the door that its intent opens. Listening is refused.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use portcullis_audit::{Attempt, Destination, Transport as Wired};
+use portcullis_policy::{Effect, Granted, Proto, Quota, Reason, Request, Transport};
+use wasmtime::component::Resource;
+use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
+use wasmtime_wasi::p2::bindings::sockets::tcp::{Host, HostTcpSocket, ShutdownType};
+use wasmtime_wasi::p2::bindings::sockets::tcp_create_socket;
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Network, SocketError, SocketResult, TcpSocket};
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
+
+use super::MAX_BUFFER_BYTES;
+use super::doors::is_any;
+use super::network::{code, code_name, failure};
+use super::sniff::Sniff;
+use super::streams::{In, Line, Out};
+use crate::egress::Egress;
+use crate::evidence::Wire;
+use crate::gate::Gate;
+use crate::quota::Exhausted;
+use crate::view::{HasNet, NetParts, View};
+
+type Socket = Resource<TcpSocket>;
+type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
+
+/// The TCP sockets of an instance, by the representation of their resource.
+#[derive(Default)]
+pub(crate) struct Tcps(HashMap<u32, Tcp>);
+
+enum Tcp {
+    New,
+    Connecting(Box<Connecting>),
+    /// The streams have the connection too.
+    Connected { _wire: Arc<Wire> },
+    Failed,
+}
+
+struct Connecting {
+    wire: Arc<Wire>,
+    granted: Granted,
+    to: SocketAddr,
+}
+
+impl Tcps {
+    fn waiting(&self) -> usize {
+        self.0.values().filter(|tcp| matches!(tcp, Tcp::New)).count()
+    }
+}
+
+/// Whether the first bytes are looked at.
+fn wants_hello(egress: &Egress, granted: &Granted) -> bool {
+    egress.rule(granted).is_some_and(|rule| rule.proto() == Proto::Tls || rule.sni_pin())
+}
+
+/// Asks for something that is never granted, for its evidence.
+pub(super) fn refuse_inbound(gate: &Gate, transport: Transport, address: SocketAddr, attempt: Attempt) -> SocketError {
+    match gate.ask(&Request::Inbound { transport, address }, attempt, |_| "access-denied") {
+        Ok(_) | Err(_) => ErrorCode::AccessDenied.into(),
+    }
+}
+
+impl<T: HasNet> tcp_create_socket::Host for View<'_, T> {
+    fn create_tcp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Socket> {
+        let mut parts = self.enter().map_err(SocketError::trap)?;
+        let Some(egress) = parts.guest.gate.egress() else {
+            return Err(ErrorCode::AccessDenied.into());
+        };
+        // A connection is counted when it is begun. What was made and does nothing costs a descriptor all the same.
+        let limit = egress.settings().limits.connections;
+        if parts.guest.tcp.waiting() >= limit as usize {
+            let met = Exhausted { scope: portcullis_audit::Scope::Instance, limit: u64::from(limit) };
+            parts.guest.gate.exceeded(Reason::QuotaSockets, met);
+            return Err(ErrorCode::NewSocketLimit.into());
+        }
+        let socket = tcp_create_socket::Host::create_tcp_socket(&mut parts.inner(), family)?;
+        parts.guest.tcp.0.insert(socket.rep(), Tcp::New);
+        Ok(socket)
+    }
+}
+
+impl NetParts<'_> {
+    fn start_tcp_connect(&mut self, socket: &Socket, network: Resource<Network>, to: SocketAddr) -> SocketResult<()> {
+        let representation = socket.rep();
+        if !matches!(self.guest.tcp.0.get(&representation), Some(Tcp::New)) {
+            // No effect: wasmtime's own word on a socket that is in use or closed.
+            return self.inner().start_connect(Resource::new_borrow(representation), network, to.into());
+        }
+        let gate = self.guest.gate.clone();
+        let asked = gate.ask_connect(&Request::Connect { to }, code_name);
+        let (granted, slot) = asked.map_err(|denied| SocketError::from(code(denied.reason)))?;
+        let (Effect::Connect(to), Some(egress)) = (granted.effect(), gate.egress()) else {
+            return Err(ErrorCode::AccessDenied.into());
+        };
+        let to = *to;
+        let destination = Destination {
+            hostname: granted.pin().map(|(_, name)| name.to_string()),
+            ip: Some(to.ip()),
+            port: Some(to.port()),
+        };
+        let (wire, intent) = Wire::new(egress.evidence().clone(), &granted, destination, gate.source(), slot);
+        self.guest.doors.open_connect(to, wire.id(), intent);
+        let begun = self.inner().start_connect(Resource::new_borrow(representation), network, to.into());
+        let state = match &begun {
+            Ok(()) => Tcp::Connecting(Box::new(Connecting { wire, granted, to })),
+            Err(_) => {
+                self.guest.doors.shut_connect(to, wire.id());
+                wire.failed(Reason::NetFailed);
+                Tcp::New
+            }
+        };
+        self.guest.tcp.0.insert(representation, state);
+        begun
+    }
+
+    fn finish_tcp_connect(&mut self, socket: &Socket) -> SocketResult<Streams> {
+        let representation = socket.rep();
+        let finished = self.inner().finish_connect(Resource::new_borrow(representation));
+        let (input, output) = match finished {
+            Ok(streams) => streams,
+            Err(error) => return Err(self.tcp_failed(representation, error)),
+        };
+        let state = self.guest.tcp.0.insert(representation, Tcp::Failed);
+        let (input, output) = (self.table.delete(input)?, self.table.delete(output)?);
+        let gate = self.guest.gate.clone();
+        let (Some(Tcp::Connecting(connecting)), Some(egress)) = (state, gate.egress()) else {
+            return Err(ErrorCode::InvalidState.into());
+        };
+        let Connecting { wire, granted, .. } = *connecting;
+        let line = Line::new(gate.clone(), Arc::clone(&wire));
+        let sniff = wants_hello(egress, &granted).then(|| Sniff::new(gate.clone(), granted));
+        let input = In::new(input, line.clone(), egress.budgets().bytes_in());
+        let output = Out::new(output, line, egress.budgets().bytes_out(), sniff);
+        let input = self.table.push_child(Box::new(input) as DynInputStream, socket)?;
+        let output = self.table.push_child(Box::new(output) as DynOutputStream, socket)?;
+        self.guest.tcp.0.insert(representation, Tcp::Connected { _wire: wire });
+        Ok((input, output))
+    }
+
+    /// Records what the network said; a connect that goes on is no failure.
+    fn tcp_failed(&mut self, representation: u32, error: SocketError) -> SocketError {
+        let code = match error.downcast() {
+            Ok(code) => code,
+            Err(trap) => return SocketError::trap(trap),
+        };
+        let goes_on = matches!(code, ErrorCode::WouldBlock | ErrorCode::NotInProgress);
+        if !goes_on
+            && let Some(tcp @ Tcp::Connecting(_)) = self.guest.tcp.0.get_mut(&representation)
+            && let Tcp::Connecting(connecting) = std::mem::replace(tcp, Tcp::Failed)
+        {
+            connecting.wire.failed(failure(code));
+            self.guest.doors.shut_connect(connecting.to, connecting.wire.id());
+        }
+        code.into()
+    }
+
+    fn drop_tcp(&mut self, socket: Socket) -> wasmtime::Result<()> {
+        let representation = socket.rep();
+        self.inner().drop(socket)?;
+        if let Some(Tcp::Connecting(connecting)) = self.guest.tcp.0.remove(&representation) {
+            self.guest.doors.shut_connect(connecting.to, connecting.wire.id());
+        }
+        Ok(())
+    }
+}
+
+impl<T: HasNet> Host for View<'_, T> {}
+
+/// What decides nothing and reaches nobody is wasmtime's.
+macro_rules! as_wasmtime {
+    ($($name:ident($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
+        $(fn $name(&mut self, socket: Socket $(, $argument: $type)*) -> $result {
+            let mut parts = self.enter().map_err(SocketError::trap)?;
+            <WasiSocketsCtxView<'_> as HostTcpSocket>::$name(&mut parts.inner(), socket $(, $argument)*)
+        })*
+    };
+}
+
+impl<T: HasNet> HostTcpSocket for View<'_, T> {
+    async fn start_bind(
+        &mut self,
+        socket: Socket,
+        network: Resource<Network>,
+        address: IpSocketAddress,
+    ) -> SocketResult<()> {
+        let mut parts = self.enter().map_err(SocketError::trap)?;
+        let address = SocketAddr::from(address);
+        if !is_any(address) {
+            return Err(refuse_inbound(&parts.guest.gate, Transport::Tcp, address, Attempt::Bind(Wired::Tcp)));
+        }
+        parts.inner().start_bind(socket, network, address.into()).await
+    }
+
+    fn start_connect(
+        &mut self,
+        socket: Socket,
+        network: Resource<Network>,
+        remote: IpSocketAddress,
+    ) -> SocketResult<()> {
+        let mut parts = self.enter().map_err(SocketError::trap)?;
+        parts.start_tcp_connect(&socket, network, remote.into())
+    }
+
+    fn finish_connect(&mut self, socket: Socket) -> SocketResult<Streams> {
+        self.enter().map_err(SocketError::trap)?.finish_tcp_connect(&socket)
+    }
+
+    async fn start_listen(&mut self, socket: Socket) -> SocketResult<()> {
+        let mut parts = self.enter().map_err(SocketError::trap)?;
+        let local = parts.inner().local_address(Resource::new_borrow(socket.rep()));
+        let local = local.map_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)), SocketAddr::from);
+        Err(refuse_inbound(&parts.guest.gate, Transport::Tcp, local, Attempt::Listen))
+    }
+
+    fn accept(&mut self, socket: Socket) -> SocketResult<(Socket, Resource<DynInputStream>, Resource<DynOutputStream>)> {
+        let mut parts = self.enter().map_err(SocketError::trap)?;
+        let local = parts.inner().local_address(socket);
+        let local = local.map_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)), SocketAddr::from);
+        Err(refuse_inbound(&parts.guest.gate, Transport::Tcp, local, Attempt::Listen))
+    }
+
+    fn set_receive_buffer_size(&mut self, socket: Socket, bytes: u64) -> SocketResult<()> {
+        let mut parts = self.enter().map_err(SocketError::trap)?;
+        parts.inner().set_receive_buffer_size(socket, bytes.min(MAX_BUFFER_BYTES))
+    }
+
+    fn set_send_buffer_size(&mut self, socket: Socket, bytes: u64) -> SocketResult<()> {
+        let mut parts = self.enter().map_err(SocketError::trap)?;
+        parts.inner().set_send_buffer_size(socket, bytes.min(MAX_BUFFER_BYTES))
+    }
+
+    fn is_listening(&mut self, socket: Socket) -> wasmtime::Result<bool> {
+        self.enter()?.inner().is_listening(socket)
+    }
+
+    fn address_family(&mut self, socket: Socket) -> wasmtime::Result<IpAddressFamily> {
+        HostTcpSocket::address_family(&mut self.enter()?.inner(), socket)
+    }
+
+    fn subscribe(&mut self, socket: Socket) -> wasmtime::Result<Resource<DynPollable>> {
+        HostTcpSocket::subscribe(&mut self.enter()?.inner(), socket)
+    }
+
+    fn drop(&mut self, socket: Socket) -> wasmtime::Result<()> {
+        self.enter()?.drop_tcp(socket)
+    }
+
+    as_wasmtime! {
+        finish_bind() -> SocketResult<()>;
+        finish_listen() -> SocketResult<()>;
+        local_address() -> SocketResult<IpSocketAddress>;
+        remote_address() -> SocketResult<IpSocketAddress>;
+        set_listen_backlog_size(size: u64) -> SocketResult<()>;
+        keep_alive_enabled() -> SocketResult<bool>;
+        set_keep_alive_enabled(enabled: bool) -> SocketResult<()>;
+        keep_alive_idle_time() -> SocketResult<u64>;
+        set_keep_alive_idle_time(time_ns: u64) -> SocketResult<()>;
+        keep_alive_interval() -> SocketResult<u64>;
+        set_keep_alive_interval(time_ns: u64) -> SocketResult<()>;
+        keep_alive_count() -> SocketResult<u32>;
+        set_keep_alive_count(count: u32) -> SocketResult<()>;
+        hop_limit() -> SocketResult<u8>;
+        set_hop_limit(hops: u8) -> SocketResult<()>;
+        receive_buffer_size() -> SocketResult<u64>;
+        send_buffer_size() -> SocketResult<u64>;
+        shutdown(what: ShutdownType) -> SocketResult<()>;
+    }
+}

@@ -1,0 +1,80 @@
+//! What plugins share: the sums of their tenant and of the node. One set for each process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use portcullis_audit::Scope;
+use portcullis_config::{LevelLimits, Node};
+use portcullis_flow::{Bounds, QueueSum};
+use portcullis_net::{Budget, BudgetLimits};
+
+use crate::plugin::{MemorySum, Sums, Turns};
+
+/// The node's level and one for each tenant.
+pub(super) struct Levels {
+    node: Level,
+    tenants: BTreeMap<String, (Level, Option<Arc<Turns>>)>,
+}
+
+struct Level {
+    memory: Option<Arc<MemorySum>>,
+    queue: Option<Arc<QueueSum>>,
+    network: Arc<Budget>,
+}
+
+impl Levels {
+    pub(super) fn of(node: &Node) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let all_shares: u64 = node.tenants.values().map(|tenant| u64::from(tenant.cpu_share())).sum();
+        // Who is alone shares with nobody, and then a turn would be a price for nothing.
+        let shared = node.tenants.len() > 1;
+        let tenants = node.tenants.iter().map(|(name, tenant)| {
+            let turns =
+                shared.then(|| Arc::new(Turns::of_share(cores, u64::from(tenant.cpu_share()), all_shares)));
+            (name.clone(), (Level::new(Scope::Tenant, &tenant.limits), turns))
+        });
+        Self { tenants: tenants.collect(), node: Level::new(Scope::Node, &node.limits) }
+    }
+
+    /// What a plugin of the tenant shares of memory and processor.
+    pub(super) fn sums(&self, tenant: Option<&str>) -> Sums {
+        let of_tenant = tenant.and_then(|name| self.tenants.get(name));
+        Sums {
+            memory: of_tenant.and_then(|(level, _)| level.memory.clone()).into_iter().chain(self.node.memory.clone()).collect(),
+            turns: of_tenant.and_then(|(_, turns)| turns.clone()),
+        }
+    }
+
+    /// The sums that the queue of a pipeline of the tenant counts for.
+    pub(super) fn queue(&self, tenant: Option<&str>) -> Vec<Arc<QueueSum>> {
+        let of_tenant = tenant.and_then(|name| self.tenants.get(name)).and_then(|(level, _)| level.queue.clone());
+        of_tenant.into_iter().chain(self.node.queue.clone()).collect()
+    }
+
+    /// The budgets of the network above a plugin of the tenant.
+    pub(super) fn network(&self, tenant: Option<&str>) -> Vec<Arc<Budget>> {
+        let of_tenant = tenant.and_then(|name| self.tenants.get(name)).map(|(level, _)| level.network.clone());
+        of_tenant.into_iter().chain([self.node.network.clone()]).collect()
+    }
+}
+
+impl Level {
+    fn new(scope: Scope, limits: &LevelLimits) -> Self {
+        let memory = limits.memory_bytes.as_ref().map(|bytes| Arc::new(MemorySum::new(scope, bytes.value)));
+        let queue = &limits.queue;
+        let queue = (queue.messages.is_some() || queue.bytes.is_some()).then(|| {
+            let messages = queue.messages.as_ref().map_or(usize::MAX, |limit| limit.value as usize);
+            let bytes = queue.bytes.as_ref().map_or(usize::MAX, |limit| usize::try_from(limit.value).unwrap_or(usize::MAX));
+            Arc::new(QueueSum::new(Bounds { messages, bytes }))
+        });
+        let rate = |rate: &portcullis_config::Rate| (rate.count, rate.per);
+        let network = BudgetLimits {
+            connections: limits.connections.as_ref().map(|limit| limit.value),
+            connects: limits.connects.as_ref().map(|limit| rate(&limit.value)),
+            lookups: limits.lookups.as_ref().map(|limit| rate(&limit.value)),
+            egress_bytes_s: limits.egress_bytes.as_ref().map(|limit| limit.value),
+            ingress_bytes_s: limits.ingress_bytes.as_ref().map(|limit| limit.value),
+        };
+        Self { memory, queue, network: Budget::new(scope, network) }
+    }
+}
