@@ -14,4 +14,5 @@ mod cases;
 mod cli;
 mod delivery;
 mod evidence;
+mod link;
 mod support;

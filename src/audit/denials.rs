@@ -66,9 +66,7 @@ impl Denials {
             Some(Some(repeats)) => repeats.add(source, &denial, times, now_ms),
             Some(none) => {
                 let window = Window { count: times, start_ms: now_ms, end_ms: now_ms };
-                let known = kind.to.is_some();
-                let destination = if known { denial.destination.clone() } else { Destination::default() };
-                let denial = Denial { destination, ..denial };
+                let denial = if kind.to.is_some() { denial } else { without_destination(denial) };
                 *none = Some(Repeats { denial, source: source.map(str::to_owned), window });
             }
         }
@@ -124,10 +122,144 @@ impl Repeats {
     }
 }
 
+/// What the repeats of a kind without a destination have in common.
+fn without_destination(denial: Denial) -> Denial {
+    let attempt = match denial.attempt {
+        Attempt::Http(call) => Attempt::Http(HttpCall { method: String::new(), path: String::new(), ..call }),
+        attempt => attempt,
+    };
+    Denial { attempt, destination: Destination::default(), rule: None, ..denial }
+}
+
 fn event(plugin: &Actor, source: Option<&str>, denial: Denial) -> Event {
     let event = Event::denied(plugin.clone(), denial);
     match source {
         Some(source) => event.about(source),
         None => event,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::samples::{call, context, denial, plugin};
+    use crate::{MemoryStore, Options};
+
+    fn recorded(refuse: impl FnOnce(&Recorder, &mut Denials)) -> Vec<Value> {
+        let store = MemoryStore::new();
+        let (recorder, _) = Recorder::start(context(), Options::default(), store.clone()).unwrap();
+        // Far in the future, so that a slow machine ends no window on its own.
+        let mut denials = Denials { window_start_ms: u64::MAX, ..Denials::default() };
+        refuse(&recorder, &mut denials);
+        denials.flush(&recorder, &plugin());
+        recorder.shutdown(Duration::from_secs(20)).unwrap();
+        let mut events = store.events();
+        events.retain(|event| event["status_detail"].is_string());
+        for event in &events {
+            assert_eq!(crate::schema::faults_of(event), Vec::<String>::new(), "{event:#}");
+        }
+        events
+    }
+
+    fn times(event: &Value) -> u64 {
+        event["count"].as_u64().unwrap_or(1)
+    }
+
+    fn to(host: &str, attempt: Attempt) -> Denial {
+        let destination = Destination { hostname: Some(host.to_owned()), ip: None, port: None };
+        Denial { destination, ..denial(attempt, "rule.no_match") }
+    }
+
+    #[test]
+    fn the_first_of_a_kind_is_told_at_once_and_its_repeats_as_one_number() {
+        let events = recorded(|recorder, denials| {
+            for _ in 0..1043 {
+                denials.add(recorder, &plugin(), Some("p/t-0@1"), denial(Attempt::Connect, "addr.metadata"));
+            }
+            denials.add(recorder, &plugin(), None, denial(Attempt::Connect, "rule.no_match"));
+        });
+        assert_eq!(events.iter().map(times).collect::<Vec<_>>(), [1, 1, 1042]);
+        let repeats = &events[2];
+        assert_eq!(repeats["status_detail"], "addr.metadata");
+        assert_eq!(repeats["dst_endpoint"]["ip"], "169.254.169.254");
+        assert_eq!(repeats["metadata"]["correlation_uid"], "p/t-0@1");
+        assert_eq!(repeats["message"], "TCP connect denied 1042 more times in the window: addr.metadata");
+        assert!(repeats["start_time"].as_u64() <= repeats["end_time"].as_u64());
+    }
+
+    #[test]
+    fn over_many_windows_and_kinds_the_events_sum_to_the_refusals() {
+        let reasons = ["rule.no_match", "rule.port", "addr.private"];
+        let events = recorded(|recorder, denials| {
+            for number in 0..10_000_usize {
+                let host = format!("host-{}.example", number % 301);
+                let attempt = if number % 2 == 0 { Attempt::Lookup } else { Attempt::Http(call("GET", "/")) };
+                let reason = reasons[number % 3];
+                denials.add(recorder, &plugin(), None, Denial { reason, ..to(&host, attempt) });
+                if number % 1777 == 0 {
+                    denials.flush(recorder, &plugin());
+                }
+            }
+        });
+        for (index, reason) in reasons.iter().enumerate() {
+            let of = events.iter().filter(|event| event["status_detail"] == *reason);
+            assert_eq!(of.map(times).sum::<u64>(), (index..10_000).step_by(3).count() as u64, "{reason}");
+        }
+        assert!(events.len() < 7000, "{} events for 10000 refusals", events.len());
+    }
+
+    #[test]
+    fn a_guest_that_makes_up_destinations_gets_256_of_them_told_and_the_rest_counted() {
+        let events = recorded(|recorder, denials| {
+            for number in 0..5000 {
+                let attempt = Attempt::Http(call("GET", &format!("/{number}")));
+                denials.add(recorder, &plugin(), None, to(&format!("{number}.example"), attempt));
+            }
+        });
+        assert_eq!(events.iter().map(times).sum::<u64>(), 5000);
+        // One of every destination told, the first without a place, and the number of the rest.
+        assert_eq!(events.len(), 256 + 1 + 1);
+        let rest = &events[257];
+        assert_eq!(times(rest), 5000 - 257);
+        assert!(rest.get("dst_endpoint").is_none() && rest["http_request"].get("url").is_none(), "{rest:#}");
+        let hosts: BTreeSet<&str> =
+            events.iter().filter_map(|event| event["dst_endpoint"]["hostname"].as_str()).collect();
+        assert_eq!(hosts.len(), 257);
+    }
+
+    #[test]
+    fn what_differs_between_repeats_is_not_told_of_them() {
+        let events = recorded(|recorder, denials| {
+            for number in 0..3 {
+                let attempt = Attempt::Http(call("GET", &format!("/{number}")));
+                denials.add(recorder, &plugin(), Some(&format!("p/t-0@{number}")), to("a.example", attempt));
+            }
+        });
+        assert_eq!(events[0]["http_request"]["url"]["path"], "/0");
+        let repeats = &events[1];
+        assert!(repeats["metadata"].get("correlation_uid").is_none());
+        assert!(repeats["http_request"].get("uid").is_none() && repeats["http_request"]["url"].get("path").is_none());
+        assert_eq!(repeats["http_request"]["url"]["url_string"], "https://a.example");
+    }
+
+    #[test]
+    fn a_quiet_window_makes_the_next_refusal_a_first_again_and_a_loud_one_does_not() {
+        let events = recorded(|recorder, denials| {
+            let mut add = |times| {
+                for _ in 0..times {
+                    denials.add(recorder, &plugin(), None, denial(Attempt::Listen, "capability.absent"));
+                }
+                denials.flush(recorder, &plugin());
+                denials.window_start_ms = u64::MAX;
+            };
+            // Told in full; 4 repeats; nothing new in full; after silence in full again.
+            [1, 5, 3, 0, 1].into_iter().for_each(&mut add);
+        });
+        assert_eq!(events.iter().map(times).collect::<Vec<_>>(), [1, 1, 4, 3, 1]);
     }
 }

@@ -105,6 +105,10 @@ impl Queue {
     pub(crate) fn take(&self, taken: &mut VecDeque<(u64, Event)>, idle: bool) -> Option<Instant> {
         let mut state = self.lock();
         state.held = taken.len();
+        // Before the wait: callers may wait for the room of the last events that were built, and then nothing comes.
+        if state.waiting > 0 {
+            self.room.notify_all();
+        }
         if taken.is_empty() {
             if idle {
                 let nothing = |state: &mut State| {
@@ -120,13 +124,7 @@ impl Queue {
                 state.tell_loss();
             }
         }
-        let closing = state.closing;
-        let waiting = state.waiting > 0;
-        drop(state);
-        if waiting {
-            self.room.notify_all();
-        }
-        closing
+        state.closing
     }
 
     /// Takes no more events. The writer may try to store the rest until `until`. Only the first call counts.

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn valid_events_of_the_classes_to_come_have_no_faults() {
+    fn valid_events_that_were_written_by_hand_have_no_faults() {
         let examples = examples();
         assert!(examples.len() >= 4);
         for event in examples {

@@ -2,9 +2,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use portcullis_policy::{Deny, IpNet, Rule};
+use portcullis_policy::{Deny, IpNet, Rule, RuleError};
 
-use crate::{Located, Location, Secret, Setting};
+use crate::{Code, Diagnostic, Located, Location, Secret, Setting};
 
 /// `grants.egress` of a plugin. Its presence links the network interfaces; without a rule they refuse every call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,14 +64,31 @@ pub struct SecretHeader {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RulePlaces {
     pub(crate) item: Location,
+    /// Whether variables were put in: what they held is not shown.
+    pub(crate) variables: bool,
     /// The value of a key and, where it is a list, its items.
     pub(crate) fields: Vec<(&'static str, Location, Vec<Location>)>,
 }
 
 impl RulePlaces {
-    /// Of a rule that is text alone.
-    pub(crate) fn of_text(at: &Location) -> Self {
-        Self { item: at.clone(), fields: Vec::new() }
+    /// Of a rule whose fields are not known yet.
+    pub(crate) fn new(at: &Location, variables: bool) -> Self {
+        Self { item: at.clone(), variables, fields: Vec::new() }
+    }
+
+    /// An error of the rule, under the policy's own name for it.
+    pub(crate) fn diagnostic(&self, error: &RuleError) -> Diagnostic {
+        let (at, code) = (self.of(error.field, error.index), Code::Other(error.slug));
+        // The policy quotes what it read.
+        if self.variables {
+            let message = format!("the rule, with its variables put in, is refused for its `{}`", error.field);
+            return at.diagnostic(code, message).help("written without variables it gets the full message");
+        }
+        let diagnostic = at.diagnostic(code, error.message.clone());
+        match &error.help {
+            Some(help) => diagnostic.help(help.clone()),
+            None => diagnostic,
+        }
     }
 
     /// The most exact place that is known of a field of the rule.
@@ -86,6 +103,11 @@ impl EgressRule {
     /// the field was not typed.
     pub fn place(&self, field: &str, index: Option<usize>) -> &Location {
         self.places.of(field, index)
+    }
+
+    /// An error of the policy about this rule, at its place and under the policy's own name for it.
+    pub fn diagnostic(&self, error: &RuleError) -> Diagnostic {
+        self.places.diagnostic(error)
     }
 }
 

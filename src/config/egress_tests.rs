@@ -161,7 +161,7 @@ fn what_is_wrong_with_a_rule_is_said_at_its_field() {
         - \"tcp://a.example.com\"
         - { allow: \"https://b.example.com\", sni: true }
 ";
-    assert_eq!(errors(several), [("non_canonical", 3, 11), ("port_missing", 4, 11), ("key.unknown", 5, 46)]);
+    assert_eq!(errors(several), [("non_canonical", 3, 11), ("port_missing", 4, 11), ("key.unknown", 5, 45)]);
     let found = granted("\"https://EXAMPLE.com.\"").unwrap_err().render(false);
     assert!(found.contains("https://example.com"), "{found}");
     let found = granted("{ allow: \"https://a.example.com\", metods: [GET] }").unwrap_err().render(false);

@@ -207,6 +207,25 @@ fn the_rules_of_a_plugin_are_held_against_denies_ceilings_and_each_other() {
 }
 
 #[test]
+fn a_rule_that_the_node_refuses_says_what_it_ran_into_and_where() {
+    let node = node(FULL);
+    let shown =
+        |rule: &str| node.check(&pipeline("acme", &format!("    grants: {{ egress: [\"{rule}\"] }}\n"))).render(false);
+    let denied = shown("https://private.example.com");
+    assert!(
+        denied.contains("(conf/portcullis.yaml:5:10)") && denied.contains("(conf/portcullis.yaml:14:12)"),
+        "{denied}"
+    );
+    let above = shown("https://a.example.org");
+    assert!(above.contains("https://*.example.com (conf/portcullis.yaml:8:22)"), "{above}");
+    assert!(above.contains("; and within: https://*.example.com (conf/portcullis.yaml:12:26)"), "{above}");
+    let text = "pipeline: p\ntenant: acme\nsource: { stdio: }\nsink: { stdio: }\nplugins: [{ name: x, component: x, grants: { egress: [\"https://${HOST}\"] } }]\n";
+    let hidden = load_pipeline(Path::new("p.yaml"), text.as_bytes(), &[("HOST", "hidden.example.org")]).unwrap();
+    let shown = node.check(&hidden).render(false);
+    assert!(shown.contains("grant_above_ceiling") && !shown.contains("hidden"), "{shown}");
+}
+
+#[test]
 fn observe_mode_needs_the_nodes_consent_and_no_production() {
     let observe = "    grants: { egress: [], egress_mode: observe }\n";
     assert!(checked(&node("egress: { observe: true }\n"), "a", observe).is_empty());

@@ -236,11 +236,31 @@ impl Node {
         let errors = portcullis_policy::check_rules(&rules, &consent, &node_deny, &tenant_deny, &ceilings);
         for (index, error) in errors {
             let Some(rule) = grant.rules.get(index) else { continue };
-            let diagnostic = rule.place(error.field, error.index).diagnostic(Code::Other(error.slug), error.message);
-            found.push(match error.help {
-                Some(help) => diagnostic.help(help),
-                None => diagnostic,
+            let diagnostic = rule.diagnostic(&error);
+            found.push(match self.denies_and_ceilings(tenant, error.slug) {
+                Some(help) if diagnostic.help.is_none() => diagnostic.help(help),
+                _ => diagnostic,
             });
+        }
+    }
+
+    /// Where an operator finds what a rule ran into.
+    fn denies_and_ceilings(&self, tenant: Option<&Tenant>, slug: &str) -> Option<String> {
+        fn list<T: std::fmt::Display>(rules: &[Located<T>]) -> impl Iterator<Item = String> {
+            rules.iter().map(|rule| format!("{} ({})", rule.value, rule.at))
+        }
+        let (denies, ceilings) = (tenant.map(|tenant| &tenant.deny), tenant.map(|tenant| &tenant.ceilings));
+        let ceilings = std::iter::once(&self.ceilings).chain(ceilings).filter_map(|level| level.egress.as_deref());
+        match slug {
+            "grant_overridden_by_deny" => {
+                let denies = list(&self.egress.deny).chain(denies.into_iter().flat_map(|deny| list(deny)));
+                Some(nearest::help("denied", None, denies))
+            }
+            "grant_above_ceiling" => {
+                let levels: Vec<String> = ceilings.map(|level| nearest::help("within", None, list(level))).collect();
+                Some(format!("allowed: {}", levels.join("; and ")))
+            }
+            _ => None,
         }
     }
 

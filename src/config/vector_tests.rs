@@ -4,12 +4,12 @@ use std::path::Path;
 
 use crate::*;
 
-/// What reading the pipeline says, and then what the node says, as code and place.
-fn refused(node: &str, egress: &str) -> (Vec<String>, String) {
+/// What reading the pipeline and then checking it on the node say: codes, and the form for people. `egress` is the list.
+fn found(node: &str, egress: &str) -> (Vec<String>, Diagnostics) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("p.yaml");
     let text = format!(
-        "pipeline: p\nsource: {{ stdio: }}\nsink: {{ stdio: }}\nplugins:\n  - name: probe\n    component: probe.wasm\n    grants:\n      egress:\n        - {egress}\n"
+        "pipeline: p\nsource: {{ stdio: }}\nsink: {{ stdio: }}\nplugins:\n  - name: probe\n    component: probe.wasm\n    grants:\n      egress:{egress}\n"
     );
     std::fs::write(&file, text).unwrap();
     let node = load_node(Some((Path::new("portcullis.yaml"), node.as_bytes())), &NoEnvironment, &Flags::new());
@@ -18,11 +18,43 @@ fn refused(node: &str, egress: &str) -> (Vec<String>, String) {
         Ok(pipeline) => node.check(&pipeline),
         Err(found) => found,
     };
-    for diagnostic in &found {
-        assert_eq!((diagnostic.at.file(), diagnostic.at.line), (file.display().to_string().as_str(), 9), "{found}");
-    }
-    let codes = found.to_json().as_array().unwrap().iter().map(|d| d["code"].as_str().unwrap().to_owned()).collect();
+    assert!(found.iter().all(|diagnostic| diagnostic.at.file() == file.display().to_string()), "{found}");
+    (found.to_json().as_array().unwrap().iter().map(|d| d["code"].as_str().unwrap().to_owned()).collect(), found)
+}
+
+/// The same of one rule, which every error points at.
+fn refused(node: &str, rule: &str) -> (Vec<String>, String) {
+    let (codes, found) = found(node, &format!("\n        - {rule}"));
+    assert!(found.iter().all(|diagnostic| diagnostic.at.line == 9), "{found}");
     (codes, found.render(false))
+}
+
+#[test]
+fn every_vectors_egress_list_is_refused_or_taken_as_it_says() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/attack/egress-vectors.jsonl");
+    let (mut refusals, mut runs) = (0, 0);
+    for line in std::fs::read_to_string(file).unwrap().lines() {
+        let vector: serde_json::Value = serde_json::from_str(line).unwrap();
+        let list = |part: &str| vector[part].get("egress").map(|egress| format!(" {egress}"));
+        if let Some(egress) = list("config") {
+            let (codes, shown) = found("", &egress);
+            let allowed = vector["config"]["refused"].as_array().unwrap();
+            assert!(
+                !codes.is_empty() && codes.iter().all(|code| allowed.contains(&code.as_str().into())),
+                "{line}\n{shown}"
+            );
+            refusals += 1;
+        }
+        if let Some(egress) = list("run") {
+            let deny = vector["run"]
+                .get("operator_deny")
+                .map_or(String::new(), |deny| format!("egress: {{ deny: {deny} }}\n"));
+            let (codes, shown) = found(&deny, &egress);
+            assert!(codes.is_empty(), "{line}\n{shown}");
+            runs += 1;
+        }
+    }
+    assert!(refusals >= 9 && runs >= 53, "{refusals} {runs}");
 }
 
 fn holds(allow: &str, slug: &str) -> String {

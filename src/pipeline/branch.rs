@@ -102,7 +102,6 @@ impl Branch<'_> {
             let labels = [("pipeline", &*shared.identity.name), ("source", &*source), ("lane", &*number)];
             let lane = Lane {
                 index,
-                identity: shared.identity.clone(),
                 queues: queues.clone(),
                 completions: self.completions.clone(),
                 chain,

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use portcullis_connector_api::{SendError, Sink, Token};
 use portcullis_flow::{Completions, FaultKind, Holdback, LaneQueues, Taken};
 
-use super::Identity;
 use super::chain::{Chain, Tally};
 use super::revoked::{Revoked, Seen};
 use super::work::{Completion, Failure, Origin, Way, Work};
@@ -23,7 +22,6 @@ const AUDIT_WINDOW: Duration = Duration::from_secs(1);
 
 pub(super) struct Lane {
     pub(super) index: usize,
-    pub(super) identity: Arc<Identity>,
     pub(super) queues: Arc<LaneQueues<Work>>,
     pub(super) completions: Arc<Completions<Completion>>,
     pub(super) chain: Chain,

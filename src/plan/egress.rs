@@ -128,7 +128,7 @@ impl<'a> Networks<'a> {
             let dns = &self.node.egress.dns;
             let servers = match &dns.servers[..] {
                 [] => Servers::System,
-                servers => Servers::These(servers.iter().map(|server| server.value).collect()),
+                servers => Servers::Given(servers.iter().map(|server| server.value).collect()),
             };
             let handle = waiting_handle().map_err(|error| error.to_string())?;
             let settings = ResolverSettings { servers, timeout: dns.timeout.value };

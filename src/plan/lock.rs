@@ -36,7 +36,7 @@ pub enum LockUse {
 /// A lock as it is in its file.
 #[derive(Clone, Debug, Serialize, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
-pub struct Lock {
+pub(crate) struct Lock {
     lock: u32,
     /// By the name of the pipeline.
     pipelines: BTreeMap<String, LockedPipeline>,

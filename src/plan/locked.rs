@@ -148,7 +148,7 @@ fn pairs<'a>(
     other: &'a BTreeMap<String, String>,
 ) -> impl Iterator<Item = (&'a str, &'a str, &'a str)> {
     let keys: std::collections::BTreeSet<&String> = one.keys().chain(other.keys()).collect();
-    keys.into_iter().map(|key| {
+    keys.into_iter().map(move |key| {
         let of = |map: &'a BTreeMap<String, String>| or_none(map.get(key).map(String::as_str));
         (key.as_str(), of(one), of(other))
     })

@@ -238,7 +238,11 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    fn resolve(&self, pipeline: Pipeline, admission: &mut Admission<'_>) -> Result<PipelinePlan, Diagnostics> {
+    fn resolve(&self, mut pipeline: Pipeline, admission: &mut Admission<'_>) -> Result<PipelinePlan, Diagnostics> {
+        // What was not typed is lowered to what the levels above allow; what was typed above them is refused already.
+        pipeline.queue = self.node.queue_of(&pipeline);
+        let limits: Vec<_> = pipeline.plugins.iter().map(|plugin| self.node.limits_of(&pipeline, plugin)).collect();
+        pipeline.plugins.iter_mut().zip(limits).for_each(|(plugin, limits)| plugin.limits = limits);
         let mut wrong = Diagnostics::new();
         let mut keep = |result: Result<_, Diagnostic>| result.map_err(|diagnostic| wrong.push(diagnostic)).ok();
         let forbidden = self.forbidden_topics(&pipeline);

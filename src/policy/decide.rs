@@ -88,9 +88,11 @@ fn special_ranges(policy: &Policy, case: &Case<'_>) -> Result<(), No> {
     let Class::Special(special) = block.class else { return Ok(()) };
     let granted = match &case.name {
         None => policy.inner.allow.names_part_of(block, address),
-        Some(name) => {
-            policy.inner.allow.for_name(name).any(|rule| policy.rule(rule).is_some_and(|rule| rule.admits(address)))
-        }
+        Some(name) => policy
+            .inner
+            .allow
+            .for_name(name)
+            .any(|rule| policy.rule(rule).is_some_and(|rule| rule.admits(address, Some(block)))),
     };
     let consented = !special.needs_consent() || policy.consents(address);
     if granted && consented { Ok(()) } else { Err(No(4, special.reason(), None)) }
@@ -121,7 +123,7 @@ fn denies(policy: &Policy, case: &Case<'_>, facts: &Facts<'_>) -> Result<(), No>
 /// Step 6: a rule of the plugin within the ceilings, or the nearest miss.
 fn allow_rules(policy: &Policy, case: &Case<'_>, facts: &Facts<'_>) -> Result<Found, No> {
     let missed = match &case.kind {
-        Kind::Hello(connect, hello) => match check_hello(connect, *hello) {
+        Kind::Hello(connect, hello) => match check_hello(policy, connect, *hello) {
             Ok(rule) => return Ok(Found { rule, observed: connect.observed, ..Found::default() }),
             Err(missed) => missed,
         },
@@ -182,19 +184,21 @@ fn find(policy: &Policy, case: &Case<'_>, facts: &Facts<'_>) -> Result<Found, (R
 }
 
 /// Whether a connection may begin with these bytes: the rule that says so, where one cares.
-fn check_hello(connect: &Granted, hello: Hello<'_>) -> Result<Option<usize>, (Reason, Option<usize>)> {
+fn check_hello(policy: &Policy, connect: &Granted, hello: Hello<'_>) -> Result<Option<usize>, (Reason, Option<usize>)> {
     let Some(expected) = &connect.hello else { return Ok(connect.rule) };
+    // The rule's number is one of the policy that opened the connection, which may be another by now.
+    let nearest = connect.rule.filter(|_| connect.policy_version == *policy.version());
     let (wanted, reason) = match hello {
-        Hello::NotTls => return Err((Reason::TlsNotTls, connect.rule)),
+        Hello::NotTls => return Err((Reason::TlsNotTls, nearest)),
         Hello::NoName => (None, Reason::TlsNoSni),
         Hello::Name(text) => match parse_host(text) {
             Ok(Host::Name(name)) => (Some(name), Reason::TlsSniMismatch),
-            _ => return Err((Reason::TlsSniMismatch, connect.rule)),
+            _ => return Err((Reason::TlsSniMismatch, nearest)),
         },
     };
     match expected.iter().find(|expected| expected.name == wanted) {
         Some(expected) => Ok(Some(expected.rule)),
-        None => Err((reason, connect.rule)),
+        None => Err((reason, nearest)),
     }
 }
 

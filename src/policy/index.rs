@@ -1,9 +1,9 @@
-use std::collections::HashMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use crate::address::{Block, block_around};
+use crate::hash::Map;
 use crate::rule::RuleHost;
 use crate::{Deny, Name, Proto, Rule, Transport};
 
@@ -11,8 +11,10 @@ use crate::{Deny, Name, Proto, Rule, Transport};
 /// in use.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
-    names: HashMap<Name, Vec<usize>>,
-    suffixes: HashMap<Name, Vec<usize>>,
+    names: Map<Name, Vec<usize>>,
+    suffixes: Map<Name, Vec<usize>>,
+    /// Which lengths the suffixes have, so that most ends of a name need no look.
+    lengths: Lengths,
     v4: Nets,
     v6: Nets,
     any: Vec<usize>,
@@ -23,9 +25,25 @@ pub(crate) struct Index {
     udp_names: Spans,
 }
 
+/// A bit for each number of bytes that a name can have.
+#[derive(Debug, Default)]
+struct Lengths([u64; 4]);
+
+impl Lengths {
+    fn add(&mut self, length: usize) {
+        if let Some(word) = self.0.get_mut(length / 64) {
+            *word |= 1 << (length % 64);
+        }
+    }
+
+    fn has(&self, length: usize) -> bool {
+        self.0.get(length / 64).is_some_and(|word| word >> (length % 64) & 1 == 1)
+    }
+}
+
 /// By prefix length, then by the network's bits.
 #[derive(Debug, Default)]
-struct Nets(Vec<(u8, HashMap<u128, Vec<usize>>)>);
+struct Nets(Vec<(u8, Map<u128, Vec<usize>>)>);
 
 /// Ranges of ports in ascending order without overlap, each with the first rule that names it.
 type Spans = Vec<(u16, u16, usize)>;
@@ -56,7 +74,10 @@ impl Index {
     fn add(&mut self, host: &RuleHost, number: usize) {
         match host {
             RuleHost::Name(name) => self.names.entry(name.clone()).or_default().push(number),
-            RuleHost::Suffix(name) => self.suffixes.entry(name.clone()).or_default().push(number),
+            RuleHost::Suffix(name) => {
+                self.lengths.add(name.as_str().len());
+                self.suffixes.entry(name.clone()).or_default().push(number);
+            }
             RuleHost::Net(net @ IpNet::V4(_)) => self.v4.add(net, number),
             RuleHost::Net(net @ IpNet::V6(_)) => self.v6.add(net, number),
             RuleHost::Any => self.any.push(number),
@@ -67,7 +88,10 @@ impl Index {
     pub(crate) fn for_name(&self, name: &Name) -> impl Iterator<Item = usize> {
         let exact = self.names.get(name.as_str());
         let below = if self.suffixes.is_empty() { "" } else { name.as_str() };
-        let suffixes = below.match_indices('.').filter_map(|(dot, _)| self.suffixes.get(below.get(dot + 1..)?));
+        let ends = below.bytes().enumerate().filter(|(_, byte)| *byte == b'.').map(|(dot, _)| dot + 1);
+        let suffixes = ends
+            .filter(|start| self.lengths.has(below.len() - start))
+            .filter_map(|start| self.suffixes.get(below.get(start..)?));
         exact.into_iter().chain(suffixes).chain([&self.any]).flatten().copied()
     }
 
@@ -101,7 +125,7 @@ impl Nets {
         let at = match self.0.binary_search_by_key(&len, |(len, _)| *len) {
             Ok(at) => at,
             Err(at) => {
-                self.0.insert(at, (len, HashMap::new()));
+                self.0.insert(at, (len, Map::default()));
                 at
             }
         };

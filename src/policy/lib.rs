@@ -8,6 +8,7 @@ mod decide;
 mod decision;
 mod error;
 mod explain;
+mod hash;
 mod host;
 mod index;
 mod parse;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::address::{Class, block_of};
+use crate::address::{Block, Class};
 use crate::{Name, Ports};
 
 /// What is spoken.
@@ -190,8 +190,8 @@ impl Rule {
     }
 
     /// Whether this rule lets a connection end at an address: of a literal its network, of a name its `addresses`, must hold the
-    /// address, and for a special range be a part of that block.
-    pub(crate) fn admits(&self, address: IpAddr) -> bool {
+    /// address, and for a special range be a part of that block. `block` is the address's own.
+    pub(crate) fn admits(&self, address: IpAddr, block: Option<&Block>) -> bool {
         let own;
         let nets = match &self.host {
             RuleHost::Net(net) => {
@@ -200,7 +200,6 @@ impl Rule {
             }
             _ => self.addresses.as_slice(),
         };
-        let block = block_of(address);
         match block.map(|block| block.class) {
             None | Some(Class::Public) => nets.is_empty() || nets.iter().any(|net| net.contains(&address)),
             Some(Class::Special(_)) => {

@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 
+use crate::address::{Block, block_of};
 use crate::case::Speech;
 use crate::decision::Expected;
 use crate::rule::RuleHost;
@@ -44,6 +45,7 @@ pub(crate) struct Search<'a> {
     port: Option<u16>,
     /// Where the connection would end, where that is known.
     address: Option<IpAddr>,
+    block: Option<&'static Block>,
     found: Option<(usize, Option<&'a Pin>)>,
     hellos: Vec<(usize, Option<&'a Pin>)>,
     miss: Option<(Nearness, usize)>,
@@ -58,21 +60,26 @@ pub(crate) struct Match<'a> {
 
 impl<'a> Search<'a> {
     pub(crate) fn new(policy: &'a Policy, speech: Speech<'a>, port: Option<u16>, address: Option<IpAddr>) -> Self {
-        Self { policy, speech, port, address, found: None, hellos: Vec::new(), miss: None }
+        let block = address.and_then(block_of);
+        Self { policy, speech, port, address, block, found: None, hellos: Vec::new(), miss: None }
     }
 
     /// Looks at rules that name the host, of a pin where that led to them.
     pub(crate) fn over(&mut self, numbers: impl Iterator<Item = usize>, pin: Option<&'a Pin>) {
         for number in numbers {
+            // The first rule in the list is the one that is named; those after one that matches need no look.
+            if self.found.is_some_and(|(first, _)| first <= number) {
+                continue;
+            }
             let Some(rule) = self.policy.rule(number) else { continue };
             // Of a literal, a network that does not admit it does not name it either: `0.0.0.0/0` is not about 10.0.0.1.
             let literal = matches!(rule.host, RuleHost::Net(_));
-            let admitted = self.address.is_none_or(|address| rule.admits(address));
-            if literal && !admitted {
+            let admitted = || self.address.is_none_or(|address| rule.admits(address, self.block));
+            if literal && !admitted() {
                 continue;
             }
             let miss = match self.compare(rule) {
-                None if !admitted => Some(Nearness::Address),
+                None if !literal && !admitted() => Some(Nearness::Address),
                 None if !self.policy.is_within_ceilings(number) => Some(Nearness::Ceiling),
                 miss => miss,
             };
@@ -80,8 +87,7 @@ impl<'a> Search<'a> {
                 None if rule.wants_hello() && matches!(self.speech, Speech::Raw(Transport::Tcp)) => {
                     self.hellos.push((number, pin));
                 }
-                None if self.found.is_none_or(|(first, _)| number < first) => self.found = Some((number, pin)),
-                None => {}
+                None => self.found = Some((number, pin)),
                 Some(nearness) => {
                     let nearer =
                         |(other, first): (Nearness, usize)| nearness > other || nearness == other && number < first;

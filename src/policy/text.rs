@@ -259,7 +259,7 @@ fn parse_name_text(text: &str) -> Result<Written, RuleError> {
         }
         Err(_) => Err(error(
             "name_invalid",
-            "a name is labels of letters, digits and inner hyphens, at most 63 each and 253 in all",
+            "a name is labels of letters, digits and inner hyphens, at most 63 each and 252 in all",
         )),
     }
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask attack`: egress vectors against the real bridge, in network namespaces of the runner's own making.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use crate::steps::{self, Steps};
@@ -27,7 +27,7 @@ pub(crate) fn run(root: &Path, file: Option<&Path>, arguments: &[OsString]) -> a
     let probe = components.into_iter().find(|component| component.file_stem().is_some_and(|stem| stem == "probe"));
     let mut runner = Command::new(binaries.join("portcullis-attack"));
     runner.arg(file).arg("--binary").arg(binaries.join("portcullis"));
-    runner.arg("--probe").arg(probe.unwrap_or_else(|| PathBuf::from("target/guests/probe.wasm")));
+    runner.arg("--probe").arg(probe.unwrap_or_else(|| root.join("target/guests/probe.wasm")));
     runner.args(arguments).current_dir(root);
     eprintln!("\n$ {}\n", steps::line(&runner));
     let status = steps::status(&mut runner)?;

@@ -8,6 +8,8 @@ use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result, bail};
 
+mod composed;
+
 const TARGET: &str = "wasm32-unknown-unknown";
 /// Magic, then version 13 of layer 1: what tells a component from a core module.
 const COMPONENT_HEADER: [u8; 8] = *b"\0asm\x0d\0\x01\0";
@@ -30,8 +32,18 @@ pub(crate) fn build(root: &Path) -> Result<Vec<PathBuf>> {
     let destination = root.join("target/guests");
     fs::create_dir_all(&destination)?;
     let mut components = Vec::with_capacity(artifacts.len());
+    let read = |artifact: &Artifact| {
+        fs::read(&artifact.file).with_context(|| format!("cannot read {}", artifact.file.display()))
+    };
     for artifact in &artifacts {
-        let bytes = fs::read(&artifact.file).with_context(|| format!("cannot read {}", artifact.file.display()))?;
+        let bytes = composed::compose(&artifact.name, read(artifact)?, |other| {
+            read(
+                artifacts
+                    .iter()
+                    .find(|built| built.name == other)
+                    .with_context(|| format!("there is no guest {other}"))?,
+            )
+        })?;
         if !bytes.starts_with(&COMPONENT_HEADER) {
             bail!(
                 "{} is not a component; is plugins/.cargo/config.toml overridden by the environment?",

@@ -12,6 +12,8 @@ const CONFIG: &str = r#"{
     "take": {"/rate": "/price/rate", "/source": {"header": "x-source"}}
 }"#;
 
+type Server = fn() -> Result<Response, Error>;
+
 fn plugin(changes: &str) -> HttpEnrich {
     let mut config: serde_json::Value = serde_json::from_str(CONFIG).unwrap();
     let changes: serde_json::Value = serde_json::from_str(changes).unwrap();
@@ -66,7 +68,7 @@ fn what_is_absent_is_rejected_or_passed_as_configured() {
 
 #[test]
 fn a_failure_is_retried_only_where_that_may_help() {
-    let cases: [(fn() -> Result<Response, Error>, &str, &str); 6] = [
+    let cases: [(Server, &str, &str); 6] = [
         (|| Err(Error::new("connection-timeout", "response")), "retry", "no_answer"),
         (|| Err(Error::new("HTTP-request-denied", "response")), "reject", "denied"),
         (|| Ok(Response::of(503, "")), "retry", "http_status"),

@@ -19,7 +19,8 @@
 //!
 //! On `wasm32-unknown-unknown` the standard library has no clock, no random numbers and no output: `Instant::now` traps
 //! and `println!` writes to nowhere. Use [`clock`], [`random`] and [`log`]; each one that is called becomes an import of the
-//! component, which the operator then has to grant.
+//! component, which the operator then has to grant. The features `http` and `net` add the modules of these names in the same way.
+//! What a plugin asks for, and why, it says with [`manifest!`].
 
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]

@@ -382,3 +382,6 @@ fn exchanged(
         None => "HTTP request completed".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

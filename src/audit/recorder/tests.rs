@@ -1,12 +1,13 @@
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::task::Wake;
 use std::time::Instant;
 
 use serde_json::Value;
 
 use super::*;
 use crate::chain::{hex, leaf};
-use crate::samples::{context, every_event, plugin};
-use crate::{AuditRecord, FileStore, HostCall, MemoryStore, StoreError};
+use crate::samples::{context, decided, every_event, lookup, plugin};
+use crate::{AuditRecord, Connection, Decided, FileStore, HostCall, MemoryStore, StoreError, Transport};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -129,6 +130,63 @@ fn a_receipt_resolves_when_the_store_has_confirmed_and_not_before() {
     store.set_withholding(false);
     assert_eq!(receipt.wait(LONG), Ok(()));
     assert_eq!(receipt.wait(Duration::ZERO), Ok(()), "and stays resolved");
+}
+
+/// Runs a future on this thread, which sleeps until it is woken.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut std::task::Context::from_waker(&waker)) {
+            return output;
+        }
+        std::thread::park_timeout(LONG);
+    }
+}
+
+#[test]
+fn the_future_of_a_receipt_resolves_when_the_store_has_confirmed_and_not_before() {
+    let (recorder, store) = started(Options::default());
+    store.set_withholding(true);
+    let receipt = recorder.record(Event::plugin_stopped(plugin()));
+    assert!(store.wait_until(LONG, |records| records.len() == 2), "the store has it");
+    let confirmed = &mut Box::pin(receipt.confirmed());
+    let waker = std::task::Waker::noop();
+    assert!(confirmed.as_mut().poll(&mut std::task::Context::from_waker(waker)).is_pending());
+    store.set_withholding(false);
+    assert_eq!(block_on(confirmed), Ok(()));
+    assert_eq!(block_on(receipt.confirmed()), Ok(()), "and again");
+}
+
+#[test]
+fn the_future_of_a_receipt_fails_for_a_lost_event_and_when_the_audit_ends_without_it() {
+    let (recorder, store) = started(Options::default());
+    store.set_unavailable(true);
+    let receipt = recorder.record(calls(1));
+    let waiting = std::thread::spawn(move || block_on(receipt.confirmed()));
+    recorder.shutdown(Duration::from_millis(20)).unwrap_err();
+    assert_eq!(waiting.join().unwrap(), Err(Unavailable::Ended));
+    assert_eq!(block_on(recorder.record(calls(1)).confirmed()), Err(Unavailable::Lost), "after the end");
+}
+
+#[test]
+fn an_event_can_be_pointed_at_before_it_is_stored() {
+    let (recorder, store) = started(Options::default());
+    let lookup = Event::dns_lookup(plugin(), lookup(&[[93, 184, 216, 34]], &[]));
+    let decided = Decided { pin: Some(lookup.uid()), ..decided() };
+    let connection = Connection { id: 1, transport: Transport::Tcp, decided };
+    recorder.record(lookup);
+    recorder.record(Event::connect_allowed(plugin(), connection));
+    recorder.shutdown(LONG).unwrap();
+    let events = store.events();
+    let pin = format!("dns-pin:{}", events[1]["metadata"]["uid"].as_str().unwrap());
+    assert_eq!(events[2]["firewall_rule"]["match_details"], serde_json::json!([pin]));
 }
 
 /// Confirms two records and then fails once, as a producer whose delivery timed out.

@@ -88,7 +88,7 @@ impl Evidence {
             rule: granted.rule().and_then(|index| self.rules.get(index)).cloned(),
             policy_version: Arc::clone(granted.policy_version()),
             observed: granted.observed().map(Reason::as_str),
-            pin: granted.pin().map(|(lookup, _)| Uuid::from_u128(*lookup)),
+            pin: granted.pin().map(|(lookup, _)| Uuid::from_u128(lookup)),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use portcullis_audit::{Attempt, Budget as BudgetFact, Denials, Event, Unavailable};
+use portcullis_audit::{Attempt, Budget as BudgetFact, Denials, Event};
 use portcullis_policy::{Denied, Granted, Quota, Reason, Request, Target};
 
 use crate::egress::Egress;
@@ -160,7 +160,7 @@ impl Gate {
         }
         work.excess.push(Excess { kind, exhausted, repeats: 0 });
         drop(work);
-        egress.evidence().record(about(budget_event(egress, kind, exhausted, String::new()), source.as_ref()));
+        egress.evidence().record(about(budget_event(egress, kind, exhausted, kind.to_owned()), source.as_ref()));
     }
 
     /// Records a refusal. Repeats within a second are counted and become one event.
@@ -186,17 +186,6 @@ impl Gate {
     pub(crate) fn record(&self, event: Event) {
         if let Some(egress) = self.egress() {
             egress.evidence().record(event);
-        }
-    }
-
-    /// Records the event of an effect and waits until the effect may happen: with the mode `buffered` not at all.
-    ///
-    /// # Errors
-    /// When there is no evidence: the effect must not happen.
-    pub(crate) async fn before(&self, event: Event) -> Result<(), Unavailable> {
-        match self.intend(event) {
-            Some(intent) => intent.confirmed().await,
-            None => Err(Unavailable::Lost),
         }
     }
 
@@ -228,7 +217,7 @@ impl Work {
         self.excess.retain_mut(|Excess { kind, exhausted, repeats }| {
             let count = std::mem::take(repeats);
             if count > 0 {
-                let detail = format!("met {count} more times");
+                let detail = format!("{kind}: met {count} more times");
                 evidence.record(budget_event(egress, kind, *exhausted, detail));
             }
             count > 0
@@ -256,3 +245,7 @@ fn denied(reason: Reason) -> Denied {
     Denied { reason, nearest: None, target: Target::default(), step: 7 }
 }
 
+
+#[cfg(test)]
+#[path = "tests/gate.rs"]
+mod tests;

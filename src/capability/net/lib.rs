@@ -17,6 +17,13 @@ mod sockets;
 mod tls;
 mod view;
 
+#[cfg(test)]
+#[path = "tests/support.rs"]
+mod support;
+#[cfg(test)]
+#[path = "tests/wasi.rs"]
+mod wasi;
+
 pub use egress::{Egress, NetLimits, Settings};
 pub use guest::{NetGuest, Record};
 pub use http::{Secret, SecretError, SecretHeader, link as link_http};

@@ -167,7 +167,12 @@ impl Gate {
         let asked = Destination { hostname: Some(name.to_string()), ..Destination::default() };
         let event = Event::dns_allowed(evidence.actor().clone(), name.as_str(), evidence.decided(granted, asked));
         let intent = evidence.intend(about(event, source.as_ref()));
-        let query = Query { egress: Arc::clone(egress), name: name.clone(), granted: granted.clone(), source };
+        // What is kept serves every request for the name, so that the answers are judged for all of its rules. A connect or an
+        // HTTP dial is decided by itself.
+        let plain = egress.decide(&Request::Lookup { name: name.as_str() }, &[], None);
+        let lookup = plain.unwrap_or_else(|_| granted.clone());
+        let granted = granted.clone();
+        let query = Query { egress: Arc::clone(egress), name: name.clone(), granted, lookup, source };
         egress.settings().resolver.handle().spawn(async move {
             let landed = query.run(intent).await;
             // Nobody may be waiting any more.
@@ -203,6 +208,8 @@ struct Query {
     egress: Arc<Egress>,
     name: Name,
     granted: Granted,
+    /// What its answers are judged by.
+    lookup: Granted,
     source: Option<Arc<str>>,
 }
 
@@ -275,7 +282,7 @@ impl Query {
 
     fn may_show(&self, address: IpAddr) -> Result<(), Reason> {
         // Without pins: the answer is for every instance of the plugin.
-        let request = Request::Answer { lookup: &self.granted, address };
+        let request = Request::Answer { lookup: &self.lookup, address };
         self.egress.decide(&request, &[], None).map(drop).map_err(|denied| denied.reason)
     }
 
@@ -302,3 +309,7 @@ impl Query {
         uid
     }
 }
+
+#[cfg(test)]
+#[path = "tests/lookup.rs"]
+mod tests;

@@ -185,10 +185,11 @@ impl Throttle {
         self.rates().for_each(|(_, rate)| rate.take(u64::try_from(bytes).unwrap_or(u64::MAX)));
     }
 
-    /// The level that holds bytes back now.
+    /// The level that holds bytes back; none while some may go.
     pub(crate) fn exhausted(&self) -> Option<Exhausted> {
-        let empty = self.rates().find(|(_, rate)| rate.available() == 0);
-        empty.map(|(scope, rate)| Exhausted { scope, limit: rate.count })
+        let (available, scope, rate) =
+            self.rates().map(|(scope, rate)| (rate.available(), scope, rate)).min_by_key(|(available, ..)| *available)?;
+        (available == 0).then_some(Exhausted { scope, limit: rate.count })
     }
 
     /// Waits until a useful number of bytes may go.

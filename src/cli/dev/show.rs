@@ -79,7 +79,7 @@ impl Screen {
                     serde_json::from_slice(message.value.as_deref().unwrap_or_default()).unwrap_or_default();
                 let code = event_code(&event);
                 let text = event.get("message").and_then(Value::as_str).unwrap_or_default();
-                self.line(&self.paint("audit", Colour::Blue), &format!("{code}: {text}"));
+                self.line(&self.paint("audit", Colour::Blue), &format!("{code}: {text}{}", decision(&event)));
             }
         }
     }
@@ -171,6 +171,16 @@ impl Screen {
         };
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
     }
+}
+
+/// Why, and by which rule, where the event is a decision about the network.
+fn decision(event: &Value) -> String {
+    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
+    let Some(rule) = text("/firewall_rule/uid") else { return String::new() };
+    let reason = text("/status_detail").map(|reason| format!("{reason}, ")).unwrap_or_default();
+    let name = text("/firewall_rule/name").map(|name| format!(" {name}")).unwrap_or_default();
+    let path = text("/http_request/url/path").map(|path| format!(" for {path}")).unwrap_or_default();
+    format!(" [{reason}{rule}{name}{path}]")
 }
 
 fn audit_codes(found: &Readback) -> std::collections::BTreeMap<String, usize> {

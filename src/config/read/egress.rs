@@ -5,7 +5,7 @@ use portcullis_policy::{Proto, Rule, RuleError, RuleText};
 
 use super::Context;
 use super::fields::Fields;
-use super::rules::{flag, range, rule_text, say, texts};
+use super::rules::{flag, range, rule_text, texts, uses_variables};
 use super::secrets::secrets;
 use super::values::path;
 use crate::egress::RulePlaces;
@@ -32,8 +32,8 @@ pub(super) fn egress(cx: &mut Context<'_>, node: &Node) -> Option<EgressGrant> {
 fn rule(cx: &mut Context<'_>, node: &Node) -> Option<EgressRule> {
     if matches!(node.kind, Kind::Scalar(_)) {
         let allow = rule_text(cx, node)?;
-        let places = RulePlaces::of_text(&node.at);
-        let rule = parsed(cx, node, &allow.alone(), &places)?;
+        let places = RulePlaces::new(&node.at, uses_variables(node));
+        let rule = parsed(cx, &allow.alone(), &places)?;
         return Some(EgressRule {
             at: node.at.clone(),
             rule,
@@ -44,7 +44,7 @@ fn rule(cx: &mut Context<'_>, node: &Node) -> Option<EgressRule> {
         });
     }
     let mut fields = Fields::of(cx, node, "an egress rule")?;
-    let mut places = RulePlaces { item: node.at.clone(), fields: Vec::new() };
+    let mut places = RulePlaces::new(&node.at, uses_variables(node));
     let allow = fields.required(cx, "allow", rule_text);
     if let Some(allow) = &allow {
         places.fields.push(("allow", allow.at.clone(), Vec::new()));
@@ -71,7 +71,7 @@ fn rule(cx: &mut Context<'_>, node: &Node) -> Option<EgressRule> {
         dns_port,
         dangerous,
     };
-    let rule = parsed(cx, node, &text, &places)?;
+    let rule = parsed(cx, &text, &places)?;
     fits(cx, &fields, &rule)?;
     Some(EgressRule { at: node.at.clone(), rule, ca, client_cert, secrets, places })
 }
@@ -80,13 +80,13 @@ fn borrowed(texts: &[String]) -> Vec<&str> {
     texts.iter().map(String::as_str).collect()
 }
 
-fn parsed(cx: &mut Context<'_>, node: &Node, text: &RuleText<'_>, places: &RulePlaces) -> Option<Rule> {
+fn parsed(cx: &mut Context<'_>, text: &RuleText<'_>, places: &RulePlaces) -> Option<Rule> {
     let errors: Vec<RuleError> = match Rule::parse(text) {
         Ok(rule) => return Some(rule),
         Err(errors) => errors,
     };
     for error in &errors {
-        say(cx, places.of(error.field, error.index), node, error);
+        cx.found.push(places.diagnostic(error));
     }
     None
 }

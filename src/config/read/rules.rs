@@ -44,23 +44,8 @@ pub(super) fn rule_text(cx: &mut Context<'_>, node: &Node) -> Option<Typed> {
     None
 }
 
-/// An error of a rule, under the policy's own name for it. `node` is all of the rule.
-pub(super) fn say(cx: &mut Context<'_>, at: &Location, node: &Node, error: &RuleError) {
-    let code = Code::Other(error.slug);
-    // The policy quotes what it read, and what a variable held is not shown.
-    if uses_variables(node) {
-        let message = format!("the rule, with its variables put in, is refused for its `{}`", error.field);
-        cx.say(at, code, message, "written without variables it gets the full message");
-        return;
-    }
-    let diagnostic = at.diagnostic(code, error.message.clone());
-    cx.found.push(match &error.help {
-        Some(help) => diagnostic.help(help.clone()),
-        None => diagnostic,
-    });
-}
-
-fn uses_variables(node: &Node) -> bool {
+/// Whether variables were put into any part of it.
+pub(super) fn uses_variables(node: &Node) -> bool {
     match &node.kind {
         Kind::Scalar(scalar) => scalar.typed.is_some(),
         Kind::Seq(items) => items.iter().any(uses_variables),
@@ -92,7 +77,8 @@ pub(super) fn rules<T>(
         match read(&typed.text) {
             Ok(rule) => Some(Located::new(rule, typed.at)),
             Err(errors) => {
-                errors.iter().for_each(|error| say(cx, &typed.at, item, error));
+                let places = RulePlaces::new(&typed.at, uses_variables(item));
+                errors.iter().for_each(|error| cx.found.push(places.diagnostic(error)));
                 None
             }
         }

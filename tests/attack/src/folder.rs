@@ -17,7 +17,8 @@ const AUDIT: &str = "audit.jsonl";
 const ROOTS: &str = "roots.pem";
 
 /// Enough for any vector, so that no bound but the vector's own ends it.
-const LIMITS: [(&str, &str); 2] = [("deadline", "60s"), ("fuel", "1000000000000")];
+const DEADLINE: &str = "60s";
+const FUEL: u64 = 1_000_000_000_000;
 /// A file larger than this is not looked at whole.
 const FILE_MAX: u64 = 64 << 20;
 
@@ -61,8 +62,8 @@ pub(crate) fn write(folder: &Path, setting: &Setting<'_>, ops: &[Map<String, Val
 
 /// YAML that is JSON line by line: nothing in a vector can be read as anything but itself.
 fn pipeline(setting: &Setting<'_>) -> (String, Lines) {
-    let mut limits: Map<String, Value> =
-        LIMITS.map(|(name, value)| (name.to_owned(), value.into())).into_iter().collect();
+    let ours = [("deadline", DEADLINE.into()), ("fuel", FUEL.into())];
+    let mut limits = Map::from_iter(ours.map(|(name, value): (&str, Value)| (name.to_owned(), value)));
     limits.extend(setting.limits.clone());
     let probe = literal(&Value::from(setting.probe.to_string_lossy()));
     let limits = literal(&limits.into());
@@ -205,7 +206,7 @@ mod tests {
         assert_eq!(shown[usize::try_from(lines.first).unwrap() - 2].trim(), "egress:");
         assert!(shown[usize::try_from(lines.first).unwrap() - 1].contains(r#"- {"allow":"https://ok.test:443""#));
         assert!(shown[usize::try_from(lines.last).unwrap() - 1].contains(r#"- "tcp://a.test:$${HOME}""#));
-        assert!(text.contains(r#""connects":"2/s""#) && text.contains(r#""deadline":"60s""#));
+        assert!(text.contains(r#""connects":"2/s","deadline":"60s","fuel":1000000000000}"#));
     }
 
     #[test]

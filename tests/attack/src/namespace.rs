@@ -2,6 +2,7 @@
 //! of them is seen and none leaves.
 
 use std::ffi::OsString;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -56,6 +57,7 @@ const CHANGE: u16 = 0x5;
 /// Request, acknowledge, exclusive, create.
 const CREATE: u16 = 0x605;
 const ROUTE_OUT: u16 = 4;
+const ROUTE_SOURCE: u16 = 7;
 
 /// Brings the loopback device up and makes every address of both families one of its own. Gives false where there is no IPv6.
 ///
@@ -88,7 +90,7 @@ fn link_up() -> Vec<u8> {
     body
 }
 
-/// A route of type `local` for all addresses: they can be bound, they answer, and a connection to one comes from itself.
+/// A route of type `local` for all addresses: they can be bound, and they answer.
 fn all_local(family: AddressFamily) -> Vec<u8> {
     let family_byte = family.as_raw().to_le_bytes()[0];
     // Family, no prefix of destination and source, tos, table `local`, protocol `boot`, scope `host`, type `local`.
@@ -97,6 +99,12 @@ fn all_local(family: AddressFamily) -> Vec<u8> {
     body.extend(8u16.to_ne_bytes());
     body.extend(ROUTE_OUT.to_ne_bytes());
     body.extend(LOOPBACK.to_ne_bytes());
+    if family == AddressFamily::INET {
+        // Without it a packet's source is its destination, which the kernel does not send where that is a group.
+        body.extend(8u16.to_ne_bytes());
+        body.extend(ROUTE_SOURCE.to_ne_bytes());
+        body.extend(Ipv4Addr::LOCALHOST.octets());
+    }
     body
 }
 

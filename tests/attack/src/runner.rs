@@ -79,7 +79,7 @@ pub(crate) fn run(file: &Path, arguments: &Arguments) -> anyhow::Result<bool> {
         }
     });
     let printed = work.printed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let (by_hand, failed) = (printed.by_hand, printed.failed);
+    let (by_hand, failed) = (printed.by_hand, Vec::from_iter(printed.failed.into_values()));
     let ran = lines.len() - by_hand;
     let ok = failed.is_empty();
     let summary = json!({
@@ -150,7 +150,7 @@ struct Printed {
     waiting: BTreeMap<usize, Value>,
     next: usize,
     by_hand: usize,
-    failed: Vec<String>,
+    failed: BTreeMap<usize, String>,
 }
 
 impl Work<'_> {
@@ -170,7 +170,7 @@ impl Work<'_> {
         let mut printed = self.printed.lock().unwrap_or_else(PoisonError::into_inner);
         match verdict {
             None => printed.by_hand += 1,
-            Some(verdict) if !verdict.ok => printed.failed.push(verdict.id),
+            Some(verdict) if !verdict.ok => drop(printed.failed.insert(number, verdict.id)),
             Some(_) => {}
         }
         printed.waiting.insert(number, shown);

@@ -10,10 +10,11 @@ results='{\"ok\":false,\"code\":\"access-denied\"}'
 ops=$(cat input.jsonl)
 server=$(sed -n 's/.*servers: \["\(.*\):53"\].*/\1/p' portcullis.yaml)
 case "$ops" in *web*)
-    exec 3<>/dev/tcp/93.184.216.34/80
-    printf 'GET / HTTP/1.1\r\nconnection: close\r\n\r\n' >&3
-    read -r _ status _ <&3
-    results="{\\\"ok\\\":true,\\\"detail\\\":{\\\"status\\\":$status}}" ;;
+    if exec 3<>/dev/tcp/93.184.216.34/80; then
+        printf 'GET / HTTP/1.1\r\nconnection: close\r\n\r\n' >&3
+        read -r _ status _ <&3
+        results="{\\\"ok\\\":true,\\\"detail\\\":{\\\"status\\\":$status}}"
+    fi ;;
 esac
 case "$ops" in *listener*) exec 3<>/dev/tcp/2606:2800:220:1::1/5432 && results='{\"ok\":true}' ;; esac
 case "$ops" in *datagram*) printf x >/dev/udp/93.184.216.35/9000 ;; esac

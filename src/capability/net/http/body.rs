@@ -112,11 +112,14 @@ pub(crate) struct ResponseBody {
     waiting: bool,
     /// None when it is over.
     exchange: Option<Exchange>,
+    failed: bool,
 }
 
 impl ResponseBody {
     pub(crate) fn new(inner: Incoming, between: Duration, exchange: Exchange) -> Self {
-        let mut body = Self { inner, left: BODY_BYTES, between, timer: None, waiting: false, exchange: Some(exchange) };
+        let exchange = Some(exchange);
+        let mut body =
+            Self { inner, left: BODY_BYTES, between, timer: None, waiting: false, exchange, failed: false };
         if body.inner.is_end_stream() {
             body.end();
         }
@@ -130,6 +133,7 @@ impl ResponseBody {
     }
 
     fn fail(&mut self, failure: Failure) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.failed = true;
         let failure = match self.exchange.take() {
             Some(exchange) => exchange.fail(failure),
             None => failure,
@@ -155,6 +159,9 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
+        if this.failed {
+            return Poll::Ready(None);
+        }
         let frame = match Pin::new(&mut this.inner).poll_frame(cx) {
             Poll::Ready(frame) => frame,
             Poll::Pending if this.exchange.is_some() && this.is_late(cx) => {
@@ -184,7 +191,7 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.failed || self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

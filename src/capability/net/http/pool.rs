@@ -4,11 +4,10 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use hyper::client::conn::http1::SendRequest;
 use portcullis_policy::Host;
-use std::sync::Arc;
 use tokio::task::JoinHandle;
 
 use super::body::RequestBody;
@@ -96,9 +95,7 @@ impl Pool {
     pub(crate) fn take(&self, home: usize, key: &Key) -> Option<Idle> {
         self.from(home).find_map(|shard| {
             let found = Self::lock(shard, |idle| {
-                let before = idle.len();
-                idle.retain(|one| !one.sender.is_closed());
-                self.idle.fetch_sub(before - idle.len(), Ordering::Relaxed);
+                self.forget_closed(idle);
                 // The one that was used last is the least likely to have been closed by the server.
                 let last = idle.iter().rposition(|one| one.key == *key)?;
                 Some(idle.remove(last))
@@ -109,10 +106,20 @@ impl Pool {
         })
     }
 
+    /// Connections that the server or their time has ended.
+    fn forget_closed(&self, idle: &mut Vec<Idle>) {
+        let before = idle.len();
+        idle.retain(|one| !one.sender.is_closed());
+        self.idle.fetch_sub(before - idle.len(), Ordering::Relaxed);
+    }
+
     /// Keeps a connection, or closes it where there is no room.
     pub(crate) fn put(&self, home: usize, connection: Idle) {
         let room = |idle: usize| (idle < IDLE).then_some(idle + 1);
         if self.idle.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
+            self.from(home).for_each(|shard| {
+                Self::lock(shard, |idle| self.forget_closed(idle));
+            });
             return;
         }
         let mut connection = Some(connection);

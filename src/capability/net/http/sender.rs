@@ -75,6 +75,13 @@ impl Times {
 
 /// A request that was granted.
 pub(crate) struct Job {
+    way: Way,
+    /// As it goes on the wire, but for what is secret.
+    request: http::Request<Option<WasiBody>>,
+}
+
+/// Where a request goes and how.
+struct Way {
     gate: Gate,
     egress: Arc<Egress>,
     http: Arc<HttpEgress>,
@@ -84,24 +91,7 @@ pub(crate) struct Job {
     granted: Granted,
     target: HttpTarget,
     call: HttpCall,
-    asked: Asked,
-    request: http::Request<Option<WasiBody>>,
     times: Times,
-}
-
-/// The request in the guest's words: a later decision is made on them again.
-struct Asked {
-    method: String,
-    scheme: String,
-    authority: String,
-    path: String,
-}
-
-impl Asked {
-    fn request(&self) -> Request<'_> {
-        let Self { method, scheme, authority, path } = self;
-        Request::Http { method, scheme, authority, path }
-    }
 }
 
 impl HttpGuest {
@@ -111,16 +101,16 @@ impl HttpGuest {
     /// The refusal, which is recorded.
     pub(crate) fn ask(&self, gate: &Gate, outgoing: Outgoing, options: RequestOptions) -> Result<Job, Failure> {
         let Outgoing { method, scheme, authority, path, headers, body } = outgoing;
-        let asked = Asked { method, scheme, authority, path };
-        let without_query = asked.path.split(['?', '#']).next().unwrap_or_default();
+        let asked = Request::Http { method: &method, scheme: &scheme, authority: &authority, path: &path };
+        let without_query = path.split(['?', '#']).next().unwrap_or_default();
         let mut call = HttpCall {
             id: next_connection(),
-            method: asked.method.clone(),
-            scheme: asked.scheme.clone(),
+            method: method.clone(),
+            scheme: scheme.clone(),
             path: if without_query.is_empty() { "/".to_owned() } else { without_query.to_owned() },
         };
         let code = |reason| Failure::of(reason).code.as_str();
-        let granted = match gate.ask(&asked.request(), Attempt::Http(call.clone()), code) {
+        let granted = match gate.ask(&asked, Attempt::Http(call.clone()), code) {
             Ok(granted) => granted,
             Err(denied) => return Err(Failure::of(denied.reason)),
         };
@@ -132,7 +122,7 @@ impl HttpGuest {
         call.path.clone_from(&target.path);
         let http = Arc::clone(&egress.http);
         let checked = headers::check(&headers, &http.filter, body.is_some());
-        let request = checked.and_then(|()| request(&target, &asked.path, headers, body));
+        let request = checked.and_then(|()| request(&target, &path, headers, body));
         let request = request.map_err(|reason| {
             let denied = refusal(reason, &granted, &target);
             gate.refused(Attempt::Http(call.clone()), &denied, Some(code(reason)));
@@ -140,7 +130,8 @@ impl HttpGuest {
         })?;
         let times = Times::new(options, self.call_ends);
         let (gate, source, by_guest) = (gate.clone(), gate.source(), Arc::clone(&self.by_guest));
-        Ok(Job { gate, egress, http, home: self.home, by_guest, source, granted, target, call, asked, request, times })
+        let way = Way { gate, egress, http, home: self.home, by_guest, source, granted, target, call, times };
+        Ok(Job { way, request })
     }
 }
 
@@ -182,21 +173,22 @@ impl Job {
     ///
     /// # Errors
     /// Why there is none. It is recorded.
-    pub(crate) async fn run(mut self) -> Result<http::Response<WasiBody>, Failure> {
-        let (address, granted, lookup) = self.address().await?;
-        let profile = self.profile(&granted)?;
+    pub(crate) async fn run(self) -> Result<http::Response<WasiBody>, Failure> {
+        let Self { way, request } = self;
+        let (address, granted, lookup) = way.address().await?;
+        let profile = way.profile(&granted)?;
         let key = Key {
-            address: SocketAddr::new(address, self.target.port),
+            address: SocketAddr::new(address, way.target.port),
             rule: granted.rule(),
-            profile: profile.map(|(number, _)| number),
-            host: self.target.host.clone(),
+            profile: profile.as_ref().map(|(number, _)| *number),
+            host: way.target.host.clone(),
         };
-        let mut waiting = self.http.pool.take(self.home, &key);
+        let mut waiting = way.http.pool.take(way.home, &key);
         let mut place = match &waiting {
             Some(_) => None,
-            None => Some(self.reserve(address).await.map_err(|denied| self.refused(&denied))?),
+            None => Some(way.reserve(address).await.map_err(|denied| way.refused(&denied))?),
         };
-        let (mut exchange, intent) = self.begin(&granted, address, lookup);
+        let (mut exchange, intent) = way.begin(&granted, address, lookup);
         let confirmed = match &intent {
             Some(intent) => intent.confirmed().await.is_ok(),
             None => false,
@@ -204,35 +196,37 @@ impl Job {
         if !confirmed {
             return Err(exchange.fail(Failure::new(Reason::NetFailed, Code::Internal)));
         }
-        let mut request = self.outgoing(&granted, exchange.flow());
+        let mut request = way.outgoing(request, &granted, exchange.flow());
         loop {
             let (connection, fresh) = match (waiting.take(), place.take()) {
                 (Some(connection), _) => (Ok(connection), false),
-                (None, Some(place)) => (self.connect(place, &key, profile).await, true),
+                (None, Some(place)) => (way.connect(place, &key, profile.as_ref()).await, true),
                 (None, None) => (Err(Failure::of(Reason::QuotaSockets)), true),
             };
             let connection = match connection {
                 Ok(connection) => exchange.over(connection, fresh),
                 Err(failure) => return Err(exchange.fail(failure)),
             };
-            if let Err(error) = connection.sender.ready().await
-                && fresh
-            {
-                return Err(exchange.fail(Failure::of_hyper(&error, false)));
+            match timeout_at(way.times.ends, connection.sender.ready()).await {
+                Ok(Ok(())) => {}
+                // Closed in the pool: sending tells so again and gives the request back.
+                Ok(Err(_)) if !fresh => {}
+                Ok(Err(error)) => return Err(exchange.fail(Failure::of_hyper(&error, false))),
+                Err(_) => return Err(exchange.fail(Failure::of(Reason::TimeTotal))),
             }
             let sent = connection.sender.try_send_request(request);
-            let head = match head(sent, exchange.flow(), &self.times).await {
+            let head = match head(sent, exchange.flow(), &way.times).await {
                 Ok(head) => head,
                 Err(late) => return Err(exchange.fail(Failure::of(late))),
             };
             match head {
-                Ok(head) => return answer(head, exchange, self.times.between),
+                Ok(head) => return answer(head, exchange, way.times.between),
                 Err(mut error) => match error.take_message() {
                     // It was closed while it waited in the pool, and nothing of the request has left.
                     Some(unsent) if !fresh => {
                         request = unsent;
                         exchange.give_up();
-                        match self.reserve(address).await {
+                        match way.reserve(address).await {
                             Ok(reserved) => place = Some(reserved),
                             Err(denied) => return Err(exchange.fail(Failure::of(denied.reason))),
                         }
@@ -242,14 +236,15 @@ impl Job {
             }
         }
     }
+}
 
+impl Way {
     /// The first address that may be dialled, with the decision and the lookup that gave it.
     async fn address(&self) -> Result<(IpAddr, Granted, Option<Uuid>), Failure> {
         let (addresses, lookup) = match &self.target.host {
             Host::Address(address) => (vec![*address], None),
             Host::Name(_) => {
-                let asked = self.asked.request();
-                let lookup = self.gate.resolve(&self.granted, &asked, Origin::Http);
+                let lookup = self.gate.resolve(&self.granted, Origin::Http);
                 match timeout_at(self.times.ends, lookup).await {
                     Ok(Ok(answer)) => (answer.addresses.clone(), Some(answer.lookup)),
                     Ok(Err(unresolved)) => return Err(self.unresolved(unresolved.reason)),
@@ -340,8 +335,12 @@ impl Job {
     }
 
     /// The request with its secrets, which nobody looks at from here on.
-    fn outgoing(&mut self, granted: &Granted, flow: &Arc<Flow>) -> http::Request<RequestBody> {
-        let mut request = std::mem::take(&mut self.request);
+    fn outgoing(
+        &self,
+        mut request: http::Request<Option<WasiBody>>,
+        granted: &Granted,
+        flow: &Arc<Flow>,
+    ) -> http::Request<RequestBody> {
         for secret in self.egress.settings().secrets.iter().filter(|secret| secret.is_for(granted.rule())) {
             request.headers_mut().insert(secret.name(), secret.value().clone());
         }
@@ -349,7 +348,7 @@ impl Job {
     }
 
     /// Dials the address of the token, and nothing else.
-    async fn connect(&self, place: (Granted, Slot), key: &Key, tls: Option<Profile>) -> Result<Idle, Failure> {
+    async fn connect(&self, place: (Granted, Slot), key: &Key, tls: Option<&Profile>) -> Result<Idle, Failure> {
         let (granted, slot) = place;
         let until = self.times.ends.min(Instant::now() + self.times.connect);
         let stream = dial(&granted, until.saturating_duration_since(Instant::now())).await;
@@ -360,7 +359,7 @@ impl Job {
             return open(wire, link, key, None).await;
         };
         let name = tls::server_name(&self.target.host).ok_or(Failure::of(Reason::NameInvalid))?;
-        let handshake = timeout_at(until, TlsConnector::from(config).connect(name, wire)).await;
+        let handshake = timeout_at(until, TlsConnector::from(Arc::clone(config)).connect(name, wire)).await;
         let late = |_| Failure::of(Reason::TimeConnect);
         let stream = handshake.map_err(late)?.map_err(|error| Failure::of_handshake(&error))?;
         let version = tls::version(stream.get_ref().1);

@@ -16,6 +16,10 @@ use wasmtime_wasi::p2::bindings::sockets;
 
 use crate::view::{HasNet, HasView, View};
 
+#[cfg(test)]
+pub(crate) use name_lookup::Addresses;
+#[cfg(test)]
+pub(crate) use name_lookup::bindings::wasi::sockets::ip_name_lookup as lookup_traits;
 pub(crate) use tcp::Tcps;
 pub(crate) use udp::Udps;
 

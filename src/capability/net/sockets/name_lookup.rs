@@ -18,12 +18,14 @@ use crate::lookup::{Answer, Begun, Origin, Outcome, Unresolved, landed};
 use crate::resolver::Kind;
 use crate::view::{HasNet, View};
 
-pub(super) mod bindings {
+pub(crate) mod bindings {
     wasmtime::component::bindgen!({
         inline: "
             package wasi:sockets@0.2.12;
 
             interface network {
+                @unstable(feature = network-error-code)
+                use wasi:io/error@0.2.12.{error};
                 resource network;
                 enum error-code {
                     unknown, access-denied, not-supported, invalid-argument, out-of-memory, timeout,
@@ -38,6 +40,8 @@ pub(super) mod bindings {
                     ipv4(ipv4-address),
                     ipv6(ipv6-address),
                 }
+                @unstable(feature = network-error-code)
+                network-error-code: func(err: borrow<error>) -> option<error-code>;
             }
 
             interface ip-name-lookup {
@@ -55,6 +59,9 @@ pub(super) mod bindings {
             }
 
             package wasi:io@0.2.12 {
+                interface error {
+                    resource error;
+                }
                 interface poll {
                     resource pollable;
                 }
@@ -64,6 +71,7 @@ pub(super) mod bindings {
         trappable_error_type: { "wasi:sockets/network.error-code" => wasmtime_wasi::p2::SocketError },
         with: {
             "wasi:sockets/network": wasmtime_wasi::p2::bindings::sockets::network,
+            "wasi:io/error": wasmtime_wasi_io::bindings::wasi::io::error,
             "wasi:io/poll": wasmtime_wasi_io::bindings::wasi::io::poll,
             "wasi:sockets/ip-name-lookup.resolve-address-stream": super::Addresses,
         },
@@ -72,6 +80,7 @@ pub(super) mod bindings {
 }
 
 /// The answer of one lookup, or its way here.
+#[expect(unreachable_pub, reason = "the bindings name it in public items of a private module")]
 pub struct Addresses {
     gate: Gate,
     state: State,

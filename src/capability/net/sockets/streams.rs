@@ -36,10 +36,21 @@ impl Line {
         Ok(())
     }
 
-    /// Notes which quota holds bytes back.
-    fn throttled(&self, throttle: &Throttle, reason: Reason) {
-        if let Some(met) = throttle.exhausted() {
-            self.gate.exceeded(reason, met);
+    /// Bytes that the rate lets go now. None is told, once in a window.
+    fn available(&self, throttle: &Throttle, reason: Reason) -> usize {
+        match throttle.exhausted() {
+            Some(met) => {
+                self.gate.exceeded(reason, met);
+                0
+            }
+            None => throttle.available().max(1),
+        }
+    }
+
+    /// Waits until the rate lets bytes go.
+    async fn refill(&self, throttle: &Throttle, reason: Reason) {
+        if self.available(throttle, reason) == 0 {
+            throttle.ready().await;
         }
     }
 }
@@ -66,7 +77,7 @@ impl Pollable for In {
     async fn ready(&mut self) {
         if self.line.check().is_ok() {
             self.inner.ready().await;
-            self.throttle.ready().await;
+            self.line.refill(&self.throttle, Reason::QuotaBytesIn).await;
         }
     }
 }
@@ -75,9 +86,8 @@ impl Pollable for In {
 impl InputStream for In {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         self.line.check()?;
-        let available = self.throttle.available();
+        let available = self.line.available(&self.throttle, Reason::QuotaBytesIn);
         if available == 0 && size > 0 {
-            self.line.throttled(&self.throttle, Reason::QuotaBytesIn);
             return Ok(Bytes::new());
         }
         let bytes = self.inner.read(size.min(available))?;
@@ -138,12 +148,12 @@ impl Pollable for Out {
     async fn ready(&mut self) {
         while self.line.check().is_ok() {
             if self.sniff.is_some() {
-                return self.throttle.ready().await;
+                return self.line.refill(&self.throttle, Reason::QuotaBytesOut).await;
             }
             self.inner.ready().await;
             // An error of it is told by the next call.
             if self.push_held().is_err() || self.held.is_empty() {
-                return self.throttle.ready().await;
+                return self.line.refill(&self.throttle, Reason::QuotaBytesOut).await;
             }
         }
     }
@@ -155,9 +165,8 @@ impl OutputStream for Out {
         self.permit = 0;
         self.line.check()?;
         self.push_held()?;
-        let available = self.throttle.available();
+        let available = self.line.available(&self.throttle, Reason::QuotaBytesOut);
         if available == 0 {
-            self.line.throttled(&self.throttle, Reason::QuotaBytesOut);
             return Ok(0);
         }
         let room = match &self.sniff {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use portcullis_audit::{Attempt, Destination, Transport as Wired};
-use portcullis_policy::{Effect, Granted, Proto, Quota, Reason, Request, Transport};
+use portcullis_audit::{Attempt, Destination, Scope, Transport as Wired};
+use portcullis_policy::{Effect, Granted, Reason, Request, Transport};
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
 use wasmtime_wasi::p2::bindings::sockets::tcp::{Host, HostTcpSocket, ShutdownType};
@@ -19,7 +19,6 @@ use super::doors::is_any;
 use super::network::{code, code_name, failure};
 use super::sniff::Sniff;
 use super::streams::{In, Line, Out};
-use crate::egress::Egress;
 use crate::evidence::Wire;
 use crate::gate::Gate;
 use crate::quota::Exhausted;
@@ -52,11 +51,6 @@ impl Tcps {
     }
 }
 
-/// Whether the first bytes are looked at.
-fn wants_hello(egress: &Egress, granted: &Granted) -> bool {
-    egress.rule(granted).is_some_and(|rule| rule.proto() == Proto::Tls || rule.sni_pin())
-}
-
 /// Asks for something that is never granted, for its evidence.
 pub(super) fn refuse_inbound(gate: &Gate, transport: Transport, address: SocketAddr, attempt: Attempt) -> SocketError {
     match gate.ask(&Request::Inbound { transport, address }, attempt, |_| "access-denied") {
@@ -73,7 +67,7 @@ impl<T: HasNet> tcp_create_socket::Host for View<'_, T> {
         // A connection is counted when it is begun. What was made and does nothing costs a descriptor all the same.
         let limit = egress.settings().limits.connections;
         if parts.guest.tcp.waiting() >= limit as usize {
-            let met = Exhausted { scope: portcullis_audit::Scope::Instance, limit: u64::from(limit) };
+            let met = Exhausted { scope: Scope::Plugin, limit: u64::from(limit) };
             parts.guest.gate.exceeded(Reason::QuotaSockets, met);
             return Err(ErrorCode::NewSocketLimit.into());
         }
@@ -132,7 +126,7 @@ impl NetParts<'_> {
         };
         let Connecting { wire, granted, .. } = *connecting;
         let line = Line::new(gate.clone(), Arc::clone(&wire));
-        let sniff = wants_hello(egress, &granted).then(|| Sniff::new(gate.clone(), granted));
+        let sniff = granted.wants_hello().then(|| Sniff::new(gate.clone(), granted));
         let input = In::new(input, line.clone(), egress.budgets().bytes_in());
         let output = Out::new(output, line, egress.budgets().bytes_out(), sniff);
         let input = self.table.push_child(Box::new(input) as DynInputStream, socket)?;

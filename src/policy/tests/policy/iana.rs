@@ -134,7 +134,8 @@ fn the_neighbours_of_each_block_are_classified_by_what_they_are_in() {
 
 #[test]
 fn public_addresses_are_public() {
-    for text in ["1.1.1.1", "8.8.8.8", "93.184.216.34", "100.63.255.255", "100.128.0.0", "172.15.255.255", "172.32.0.0"] {
+    for text in ["1.1.1.1", "8.8.8.8", "93.184.216.34", "100.63.255.255", "100.128.0.0", "172.15.255.255", "172.32.0.0"]
+    {
         assert_eq!(classify(text.parse().unwrap()), Class::Public, "{text}");
     }
     for text in ["2606:2800:220:1:248:1893:25c8:1946", "2a00::1", "2001:200::1", "2001:4860:4860::8888"] {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use portcullis::plugin::{Grants, Instance, Kind, Limits, Outcome, PluginSpec, Sandbox, SandboxOptions};
+use portcullis::plugin::{Grants, Instance, Kind, Limits, Outcome, PluginSpec, Sandbox, SandboxOptions, Sums};
 use portcullis_bench::process::thread_cpu_ns;
 use portcullis_bench::table::{median, range};
 use portcullis_connector_api::{Bytes, Header, Message};
@@ -99,6 +99,7 @@ fn plugin(arguments: &Arguments, sandbox: &Arc<Sandbox>, guest: &str, bytes: usi
         config_json: "{}".to_owned(),
         grants: Grants::default(),
         limits: Limits::default(),
+        sums: Sums::default(),
     };
     let linked = sandbox.link(spec)?;
     let mut instance: Instance = linked.instantiate(None).map_err(|fault| anyhow::anyhow!("{fault}"))?;

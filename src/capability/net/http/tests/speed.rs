@@ -1,0 +1,84 @@
+//! What the way costs beside the same client without it. Run by hand: `cargo test --release -p portcullis-net -- --ignored
+//! --nocapture cost`.
+
+use std::time::Instant;
+
+use hyper::client::conn::http1;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use wasmtime_wasi_http::io::TokioIo;
+
+use super::*;
+use crate::support::rule;
+
+const ROUND: u32 = 500;
+const ROUNDS: usize = 20;
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+/// A server on a runtime of its own: its time is the same for both.
+fn server(runtime: &Runtime) -> SocketAddr {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    runtime.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.set_nodelay(true).unwrap();
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+                    stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn cost_of_a_request_over_a_reused_connection() {
+    let (servers, egress) = (runtime(), runtime());
+    let address = server(&servers);
+    let allow = format!("http://{address}");
+    // As a lane has it: its own thread waits on the shared runtime.
+    let _context = egress.enter();
+    let (client, _bench) = Client::rules(&[rule(&allow)]);
+
+    let stream = egress.block_on(TcpStream::connect(address)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (mut sender, connection) = egress.block_on(http1::handshake(TokioIo::new(stream))).unwrap();
+    egress.spawn(connection);
+    let mut plain = || {
+        let request = http::Request::get("/").header("host", address.to_string()).body(full(b"")).unwrap();
+        egress.block_on(async {
+            sender.ready().await.unwrap();
+            let answer = sender.send_request(request).await.unwrap();
+            answer.into_body().collect().await.unwrap().to_bytes()
+        });
+    };
+    let ours = || {
+        let job = client.guest.ask(&client.gate, get(address, "/"), RequestOptions::default()).unwrap();
+        // As `handle` does it.
+        let task = egress.spawn(async move { job.run().await });
+        egress.block_on(async { task.await.unwrap().unwrap().into_body().collect().await.unwrap().to_bytes() });
+    };
+    let time = |run: &mut dyn FnMut()| {
+        let begun = Instant::now();
+        (0..ROUND).for_each(|_| run());
+        begun.elapsed() / ROUND
+    };
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    let mut ours: Box<dyn FnMut()> = Box::new(ours);
+    for _ in 0..ROUNDS {
+        without.push(time(&mut plain));
+        with.push(time(&mut *ours));
+    }
+    without.sort();
+    with.sort();
+    let (without, with) = (without[ROUNDS / 2], with[ROUNDS / 2]);
+    let ratio = with.as_secs_f64() / without.as_secs_f64();
+    println!("plain {without:?}, ours {with:?}, more {:?}, ratio {ratio:.2}", with.saturating_sub(without));
+}
