@@ -2,7 +2,7 @@
 //! what is wrong with them is refused before anything runs; opened when the pipeline starts and the audit is there.
 
 use std::cell::OnceCell;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +62,11 @@ impl<'a> Networks<'a> {
 
     /// The policy of a plugin's grant, before any address of the bridge is known.
     pub(super) fn policy(&self, pipeline: &Pipeline, grant: &EgressGrant) -> Policy {
+        Policy::new(self.parts(pipeline, grant, own_endpoints(&self.own, false)))
+    }
+
+    /// What the policy of a plugin's grant is made of.
+    pub(super) fn parts(&self, pipeline: &Pipeline, grant: &EgressGrant, own: OwnEndpoints) -> PolicyParts {
         let rules = |rules: &[portcullis_config::Located<portcullis_policy::Rule>]| -> Vec<_> {
             rules.iter().map(|rule| rule.value.clone()).collect()
         };
@@ -69,19 +74,24 @@ impl<'a> Networks<'a> {
             denies.iter().map(|deny| deny.value.clone()).collect()
         };
         let tenant = pipeline.tenant.as_ref().and_then(|name| self.node.tenants.get(&name.value));
-        Policy::new(PolicyParts {
+        PolicyParts {
             rules: grant.rules.iter().map(|rule| rule.rule.clone()).collect(),
             node_deny: denies(&self.node.egress.deny),
             tenant_deny: tenant.map(|tenant| denies(&tenant.deny)).unwrap_or_default(),
             node_ceiling: self.node.ceilings.egress.as_deref().map(rules),
             tenant_ceiling: tenant.and_then(|tenant| tenant.ceilings.egress.as_deref()).map(rules),
-            own: own_endpoints(&self.own, false),
+            own,
             consent: self.node.egress.consent.iter().map(|net| net.value).collect(),
             mode: match grant.mode.value {
                 EgressMode::Enforce => Mode::Enforce,
                 EgressMode::Observe => Mode::Observe,
             },
-        })
+        }
+    }
+
+    /// The endpoints of the bridge, those of names only with `look_up`.
+    pub(super) fn own(&self, look_up: bool) -> OwnEndpoints {
+        own_endpoints(&self.own, look_up)
     }
 
     /// Everything about a plugin's network that can be wrong before it is used.
@@ -123,7 +133,7 @@ impl<'a> Networks<'a> {
         }))
     }
 
-    fn resolver(&self, at: &Location) -> Result<Arc<Resolver>, Diagnostic> {
+    pub(super) fn resolver(&self, at: &Location) -> Result<Arc<Resolver>, Diagnostic> {
         let made = self.resolver.get_or_init(|| {
             let dns = &self.node.egress.dns;
             let servers = match &dns.servers[..] {
@@ -194,6 +204,9 @@ fn own_endpoints(text: &OwnText, look_up: bool) -> OwnEndpoints {
             Ok(Host::Address(address)) => own.sockets.push(SocketAddr::new(address, port)),
             Ok(Host::Name(name)) => own.names.push((name, port)),
             // `localhost` and the like are no names for a plugin, so only their addresses matter.
+            Err(_) if host == "localhost" => {
+                own.sockets.extend([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].map(|ip: IpAddr| SocketAddr::new(ip, port)));
+            }
             Err(_) => {}
         }
         if look_up && let Ok(addresses) = (host.trim_matches(['[', ']']), port).to_socket_addrs() {

@@ -4,6 +4,7 @@
 mod admission;
 mod egress;
 pub(crate) mod evidence;
+pub(crate) mod explain;
 mod grant;
 mod guarantee;
 mod levels;
@@ -11,6 +12,8 @@ mod link_table;
 mod lock;
 mod locked;
 mod plugins;
+pub(crate) mod suggest;
+pub(crate) mod walk;
 
 pub use admission::Table;
 pub use grant::Grant;

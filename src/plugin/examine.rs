@@ -136,4 +136,4 @@ fn wish(key: &str) -> Option<Wish> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -33,6 +33,7 @@ fn spec(component: PathBuf) -> PluginSpec {
         grants: Grants::default(),
         // A busy machine must not turn another fault into this one; the tests of the deadline set their own.
         limits: Limits { deadline_ms: 60_000, ..Limits::default() },
+        sums: Sums::default(),
     }
 }
 
@@ -289,7 +290,7 @@ fn sockets_are_not_available() {
 }
 
 fn all_grants() -> Grants {
-    Grants { log: Some(Level::Debug), clock: Some(Clock::Precise), random: true }
+    Grants { log: Some(Level::Debug), clock: Some(Clock::Precise), random: true, egress: false }
 }
 
 #[test]
@@ -321,7 +322,7 @@ fn a_component_is_taken_from_the_cache_of_another_process() {
     let folder = tempfile::tempdir().unwrap();
     let cache = Some(folder.path().join("cache"));
     for _ in 0..2 {
-        let sandbox = Sandbox::new(SandboxOptions { cache: cache.clone() }).unwrap();
+        let sandbox = Sandbox::new(SandboxOptions { cache: cache.clone(), compiler: None }).unwrap();
         let plugin = sandbox.link(spec(guest("touch"))).unwrap();
         assert_eq!(plugin.instantiate(None).unwrap().process(&mut message()), Outcome::Pass);
     }

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -7,18 +8,50 @@ use crate::case::{Case, Kind, Speech};
 use crate::rule::{Proto, Rule, RuleHost};
 use crate::{Name, Ports, Request, Transport};
 
-/// The item of a plugin's `grants.egress` that would allow a request and as little else as a rule can say; none where no rule
-/// could. `answers` are the addresses of the request's name, where they are known: special ones need to be named.
-pub fn smallest_grant(request: &Request<'_>, answers: &[IpAddr]) -> Option<String> {
+/// The least rule that would allow a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Smallest {
+    /// The rule, for the plugin's `grants.egress`.
+    pub rule: Rule,
+    /// What the operator must list under `egress.consent` besides.
+    pub consent: Vec<IpNet>,
+}
+
+/// One item of a YAML list, in one line.
+impl fmt::Display for Smallest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "- {}", self.rule.yaml())?;
+        if !self.consent.is_empty() {
+            write!(f, "  # and of the operator: egress.consent: {}", quoted(&self.consent))?;
+        }
+        Ok(())
+    }
+}
+
+/// The rule that would allow a request and as little else as a rule can say; none where no rule could. `answers` are the
+/// addresses of the request's name, where they are known: special ones need to be named.
+pub fn smallest(request: &Request<'_>, answers: &[IpAddr]) -> Option<Smallest> {
     let case = Case::read(request).ok()?;
     let rule = least_rule(&case)?;
-    item(rule, case.address.iter().chain(answers).copied())
+    fitted(rule, case.address.iter().chain(answers).copied())
 }
 
 /// The same for a raw connection to a name, which is looked up first.
+pub fn smallest_for_name(transport: Transport, name: &Name, port: u16, answers: &[IpAddr]) -> Option<Smallest> {
+    if port == 0 {
+        return None;
+    }
+    fitted(raw(transport, RuleHost::Name(name.clone()), port), answers.iter().copied())
+}
+
+/// [`smallest`] as the item of a plugin's `grants.egress`.
+pub fn smallest_grant(request: &Request<'_>, answers: &[IpAddr]) -> Option<String> {
+    smallest(request, answers).map(|smallest| smallest.to_string())
+}
+
+/// [`smallest_for_name`] as the item of a plugin's `grants.egress`.
 pub fn smallest_grant_for_name(transport: Transport, name: &Name, port: u16, answers: &[IpAddr]) -> Option<String> {
-    let rule = raw(transport, RuleHost::Name(name.clone()), port);
-    item(rule, answers.iter().copied())
+    smallest_for_name(transport, name, port, answers).map(|smallest| smallest.to_string())
 }
 
 fn raw(transport: Transport, host: RuleHost, port: u16) -> Rule {
@@ -50,7 +83,7 @@ pub(crate) fn least_rule(case: &Case<'_>) -> Option<Rule> {
     }
 }
 
-fn item(mut rule: Rule, answers: impl Iterator<Item = IpAddr>) -> Option<String> {
+fn fitted(mut rule: Rule, answers: impl Iterator<Item = IpAddr>) -> Option<Smallest> {
     let (mut any, mut public, mut special) = (false, false, Vec::new());
     for address in answers {
         any = true;
@@ -70,26 +103,43 @@ fn item(mut rule: Rule, answers: impl Iterator<Item = IpAddr>) -> Option<String>
     if !matches!(rule.host, RuleHost::Net(_)) {
         rule.addresses = special.iter().map(|(net, _)| *net).collect();
     }
-    let mut text = format!("- {{ allow: \"{rule}\"");
-    for (field, items) in [("methods", &rule.methods), ("paths", &rule.paths)] {
-        if !items.is_empty() {
-            text.push_str(&format!(", {field}: {items:?}"));
-        }
-    }
-    if !rule.addresses.is_empty() {
-        text.push_str(&format!(", addresses: {}", quoted(rule.addresses.iter())));
-    }
-    if rule.dns_port {
-        text.push_str(", dns_port: true");
-    }
-    text.push_str(" }");
-    let consent: Vec<_> = special.iter().filter(|(_, class)| class.needs_consent()).map(|(net, _)| net).collect();
-    if !consent.is_empty() {
-        text.push_str(&format!("  # and of the operator: egress.consent: {}", quoted(consent.into_iter())));
-    }
-    Some(text)
+    rule.paths.iter_mut().for_each(|path| *path = ruled(path).to_owned());
+    let consent = special.iter().filter(|(_, class)| class.needs_consent()).map(|(net, _)| *net).collect();
+    Some(Smallest { rule, consent })
 }
 
-fn quoted<'a>(nets: impl Iterator<Item = &'a IpNet>) -> String {
-    format!("{:?}", nets.map(IpNet::to_string).collect::<Vec<_>>())
+/// The narrowest path that a rule can hold: a rule has no `*`, so that nobody takes it for a wildcard.
+fn ruled(path: &str) -> &str {
+    let Some(star) = path.find('*') else { return path };
+    let end = path.get(..star).and_then(|before| before.rfind('/')).map_or(0, |slash| slash + 1);
+    path.get(..end).unwrap_or("/")
+}
+
+impl Rule {
+    /// As it is typed under `grants.egress`: a map in one line. Reading it gives the same rule.
+    pub fn yaml(&self) -> String {
+        let mut text = format!("{{ allow: \"{self}\"");
+        for (field, items) in [("methods", &self.methods), ("paths", &self.paths)] {
+            if !items.is_empty() {
+                text.push_str(&format!(", {field}: {items:?}"));
+            }
+        }
+        if !self.addresses.is_empty() {
+            text.push_str(&format!(", addresses: {}", quoted(&self.addresses)));
+        }
+        if let Some((min, max)) = self.ttl {
+            text.push_str(&format!(", ttl: {}s..{}s", min.as_secs(), max.as_secs()));
+        }
+        for (set, word) in [(self.sni_pin, "sni_pin"), (self.dns_port, "dns_port"), (self.dangerous, "dangerous")] {
+            if set {
+                text.push_str(&format!(", {word}: true"));
+            }
+        }
+        text.push_str(" }");
+        text
+    }
+}
+
+fn quoted(nets: &[IpNet]) -> String {
+    format!("{:?}", nets.iter().map(IpNet::to_string).collect::<Vec<_>>())
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 use portcullis_audit::{Actor, Mode, Recorder, Scope};
 use portcullis_policy::{Decision, Denied, Facts, Granted, Pin, Policy, Quota, Request, Rule};
 
-use crate::lookup::PluginAnswers;
 use crate::evidence::Evidence;
 use crate::http::{HttpEgress, SecretHeader};
+use crate::lookup::PluginAnswers;
 use crate::quota::{Budget, BudgetLimits, Budgets, clock_ms};
 use crate::resolver::Resolver;
 use crate::tls::RuleTls;

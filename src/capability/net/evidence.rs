@@ -157,16 +157,8 @@ impl Wire {
         let zero = || AtomicU64::new(0);
         let ended = AtomicBool::new(false);
         let begun_ms = clock_ms();
-        let wire = Self {
-            evidence,
-            connection,
-            source,
-            begun_ms,
-            bytes_out: zero(),
-            bytes_in: zero(),
-            ended,
-            _slot: slot,
-        };
+        let wire =
+            Self { evidence, connection, source, begun_ms, bytes_out: zero(), bytes_in: zero(), ended, _slot: slot };
         (Arc::new(wire), intent)
     }
 

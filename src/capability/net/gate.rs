@@ -245,7 +245,6 @@ fn denied(reason: Reason) -> Denied {
     Denied { reason, nearest: None, target: Target::default(), step: 7 }
 }
 
-
 #[cfg(test)]
 #[path = "tests/gate.rs"]
 mod tests;

@@ -72,6 +72,12 @@ impl NetGuest {
     }
 }
 
+impl Drop for NetGuest {
+    fn drop(&mut self) {
+        self.udp.flush(&self.gate);
+    }
+}
+
 impl fmt::Debug for NetGuest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NetGuest").field("granted", &self.gate.egress().is_some()).finish_non_exhaustive()
@@ -90,7 +96,8 @@ mod tests {
 
     #[test]
     fn a_record_is_named_as_the_rest_of_the_audit_names_it() {
-        let record = Record { pipeline: "orders".into(), channel: Channel::from("orders.raw"), partition: 3, offset: 41 };
+        let record =
+            Record { pipeline: "orders".into(), channel: Channel::from("orders.raw"), partition: 3, offset: 41 };
         assert_eq!(record.to_string(), "orders/orders.raw-3@41");
     }
 }

@@ -3,6 +3,7 @@
 //! what was granted goes as a token to the resolver or the dialer, and nothing else makes either of them send a packet.
 #![forbid(unsafe_code)]
 
+mod desk;
 mod dialer;
 mod egress;
 mod evidence;
@@ -24,6 +25,7 @@ mod support;
 #[path = "tests/wasi.rs"]
 mod wasi;
 
+pub use desk::{Call, guest_code};
 pub use egress::{Egress, NetLimits, Settings};
 pub use guest::{NetGuest, Record};
 pub use http::{Secret, SecretError, SecretHeader, link as link_http};

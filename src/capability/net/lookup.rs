@@ -192,7 +192,7 @@ pub(crate) async fn landed(gate: &Gate, mut flight: watch::Receiver<Option<Outco
     outcome.inspect(|answer| gate.learn(answer))
 }
 
-fn name_of(granted: &Granted) -> Option<&Name> {
+pub(crate) fn name_of(granted: &Granted) -> Option<&Name> {
     match granted.effect() {
         Effect::Lookup(name) => Some(name),
         Effect::Http(target) => match &target.host {

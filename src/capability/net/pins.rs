@@ -45,7 +45,9 @@ impl Pins {
         self.0.retain(|_, pins| pins.iter().any(|pin| pin.expires_ms > now_ms));
         let end = |pins: &Vec<Pin>| pins.iter().map(|pin| pin.expires_ms).max();
         while self.0.len() >= MAX_ADDRESSES {
-            let Some(first) = self.0.iter().min_by_key(|(_, pins)| end(pins)).map(|(address, _)| *address) else { return };
+            let Some(first) = self.0.iter().min_by_key(|(_, pins)| end(pins)).map(|(address, _)| *address) else {
+                return;
+            };
             self.0.remove(&first);
         }
     }
@@ -77,7 +79,10 @@ mod tests {
         pins.add(&name("a.example"), address(7), 100, first, 0);
         pins.add(&name("b.example"), address(7), 200, second, 0);
         let of = pins.of(address(7));
-        assert_eq!(of.iter().map(|pin| (pin.name.as_str(), pin.expires_ms)).collect::<Vec<_>>(), [("a.example", 100), ("b.example", 200)]);
+        assert_eq!(
+            of.iter().map(|pin| (pin.name.as_str(), pin.expires_ms)).collect::<Vec<_>>(),
+            [("a.example", 100), ("b.example", 200)]
+        );
         assert!(pins.of(address(8)).is_empty());
     }
 

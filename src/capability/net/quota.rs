@@ -187,8 +187,10 @@ impl Throttle {
 
     /// The level that holds bytes back; none while some may go.
     pub(crate) fn exhausted(&self) -> Option<Exhausted> {
-        let (available, scope, rate) =
-            self.rates().map(|(scope, rate)| (rate.available(), scope, rate)).min_by_key(|(available, ..)| *available)?;
+        let (available, scope, rate) = self
+            .rates()
+            .map(|(scope, rate)| (rate.available(), scope, rate))
+            .min_by_key(|(available, ..)| *available)?;
         (available == 0).then_some(Exhausted { scope, limit: rate.count })
     }
 
@@ -357,7 +359,10 @@ mod tests {
 
     #[test]
     fn a_rate_above_that_refuses_gives_back_what_was_taken_below() {
-        let limits = |connects| BudgetLimits { connects: Some((connects, Duration::from_secs(3600))), ..BudgetLimits::default() };
+        let limits = |connects| BudgetLimits {
+            connects: Some((connects, Duration::from_secs(3600))),
+            ..BudgetLimits::default()
+        };
         let (own, node) = (Budget::new(Scope::Plugin, limits(5)), Budget::new(Scope::Node, limits(2)));
         let budgets = Budgets::new(Arc::clone(&own), &[node]);
         assert!(budgets.connect().is_ok() && budgets.connect().is_ok());

@@ -12,7 +12,8 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, ClientConnection, PeerIncompatible, ProtocolVersion, RootCertStore,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, PeerIncompatible, ProtocolVersion,
+    RootCertStore,
 };
 use thiserror::Error;
 
@@ -181,9 +182,18 @@ pub(crate) enum Failure {
     Network,
 }
 
+fn of_tls(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+/// Whether an error of a connection is one of TLS.
+pub(crate) fn is_of_tls(error: &io::Error) -> bool {
+    of_tls(error).is_some()
+}
+
 /// Reads the error of a handshake.
 pub(crate) fn failure(error: &io::Error) -> Handshake {
-    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+    let Some(error) = of_tls(error) else {
         return Handshake { reason: Reason::NetFailed, kind: Failure::Network };
     };
     use rustls::Error;

@@ -43,7 +43,12 @@ impl<T: HasNet> View<'_, T> {
 
     pub(crate) fn enter(&mut self) -> wasmtime::Result<NetParts<'_>> {
         self.0.charge()?;
-        Ok(self.0.net())
+        let parts = self.0.net();
+        if let Some(egress) = parts.guest.gate.egress() {
+            // Each entry keeps memory of the host. Set here, since the table is the owner's of the store.
+            parts.table.set_max_capacity(egress.settings().limits.handles as usize);
+        }
+        Ok(parts)
     }
 
     /// For what wasmtime calls by itself: the form of an error, the end of a handle.

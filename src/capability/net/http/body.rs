@@ -118,8 +118,7 @@ pub(crate) struct ResponseBody {
 impl ResponseBody {
     pub(crate) fn new(inner: Incoming, between: Duration, exchange: Exchange) -> Self {
         let exchange = Some(exchange);
-        let mut body =
-            Self { inner, left: BODY_BYTES, between, timer: None, waiting: false, exchange, failed: false };
+        let mut body = Self { inner, left: BODY_BYTES, between, timer: None, waiting: false, exchange, failed: false };
         if body.inner.is_end_stream() {
             body.end();
         }

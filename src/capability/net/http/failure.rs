@@ -191,11 +191,15 @@ impl Failure {
         if error.is_parse() || error.is_user() {
             return Self::new(Reason::HttpFraming, Code::Protocol);
         }
-        if let Some(io) = error.source().and_then(|source| source.downcast_ref::<io::Error>())
-            && matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
-        {
-            // Chunks that cannot be read, or TLS records.
-            return Self::new(Reason::HttpFraming, Code::Protocol);
+        let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+        match io {
+            // In TLS 1.3 the server's word on our certificate comes after the handshake.
+            Some(io) if tls::is_of_tls(io) => return Self::of_handshake(io),
+            // Chunks that cannot be read.
+            Some(io) if matches!(io.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
+                return Self::new(Reason::HttpFraming, Code::Protocol);
+            }
+            _ => {}
         }
         Self::new(Reason::NetFailed, if head { Code::Incomplete } else { Code::Terminated })
     }

@@ -73,7 +73,8 @@ mod tests {
     fn the_headers_of_the_connection_and_of_a_secret_are_the_hosts() {
         let secret = SecretHeader::new(0, "authorization", Secret::new(b"x".to_vec())).unwrap();
         let own = filter(&[secret]);
-        for name in ["host", "connection", "upgrade", "transfer-encoding", "proxy-authorization", "te", "authorization"] {
+        for name in ["host", "connection", "upgrade", "transfer-encoding", "proxy-authorization", "te", "authorization"]
+        {
             assert_eq!(check(&with(&[(name, "x")]), &own, false), Err(Reason::HttpForbiddenHeader), "{name}");
         }
         assert_eq!(check(&with(&[("authorization", "x")]), &filter(&[]), false), Ok(()));

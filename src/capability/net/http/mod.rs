@@ -27,6 +27,7 @@ use wasmtime_wasi_http::{ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHt
 
 pub use self::secrets::{Secret, SecretError, SecretHeader};
 
+pub(crate) use self::failure::Failure;
 use self::pool::Pool;
 use crate::egress::{Egress, Settings};
 use crate::guest::NetGuest;

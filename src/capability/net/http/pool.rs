@@ -125,7 +125,9 @@ impl Pool {
         let mut connection = Some(connection);
         for shard in self.from(home) {
             let kept = Self::lock(shard, |idle| {
-                if let Some(one) = connection.take_if(|one| idle.iter().filter(|i| i.key == one.key).count() < IDLE_FOR_KEY) {
+                if let Some(one) =
+                    connection.take_if(|one| idle.iter().filter(|i| i.key == one.key).count() < IDLE_FOR_KEY)
+                {
                     idle.push(one);
                 }
             });

@@ -62,8 +62,7 @@ impl SecretHeader {
         if super::headers::always_forbidden(&name) || name == http::header::CONTENT_LENGTH {
             return Err(SecretError::Reserved);
         }
-        let mut value =
-            HeaderValue::from_maybe_shared(Bytes::from_owner(value)).map_err(|_| SecretError::Value)?;
+        let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(value)).map_err(|_| SecretError::Value)?;
         // Its Debug form says "Sensitive" from here on, in whatever log a library writes.
         value.set_sensitive(true);
         Ok(Self { rule, name, value })

@@ -16,10 +16,13 @@ pub(crate) struct Doors(Arc<Mutex<Open>>);
 #[derive(Default)]
 struct Open {
     /// One entry is one connect.
-    connects: HashMap<SocketAddr, Vec<(u64, Arc<Intent>)>>,
-    /// Peers of datagrams by the number of their exchange. Without an intent the socket may only be tied to the peer.
-    peers: HashMap<SocketAddr, Vec<(u64, Option<Arc<Intent>>)>>,
+    connects: Entries<Arc<Intent>>,
+    /// Peers of datagrams. Without an intent the socket may only be tied to the peer.
+    peers: Entries<Option<Arc<Intent>>>,
 }
+
+/// By address, each with the number of its connection or exchange.
+type Entries<T> = HashMap<SocketAddr, Vec<(u64, T)>>;
 
 impl Doors {
     /// Lets one connect pass.
@@ -93,7 +96,7 @@ pub(crate) fn is_any(address: SocketAddr) -> bool {
     address.ip().is_unspecified() && address.port() == 0
 }
 
-fn shut<T>(open: &mut HashMap<SocketAddr, Vec<(u64, T)>>, to: SocketAddr, id: u64) {
+fn shut<T>(open: &mut Entries<T>, to: SocketAddr, id: u64) {
     if let Some(entries) = open.get_mut(&to) {
         entries.retain(|(entry, _)| *entry != id);
         if entries.is_empty() {

@@ -20,6 +20,8 @@ use crate::view::{HasNet, HasView, View};
 pub(crate) use name_lookup::Addresses;
 #[cfg(test)]
 pub(crate) use name_lookup::bindings::wasi::sockets::ip_name_lookup as lookup_traits;
+pub(crate) use name_lookup::refusal_name;
+pub(crate) use network::code_name;
 pub(crate) use tcp::Tcps;
 pub(crate) use udp::Udps;
 

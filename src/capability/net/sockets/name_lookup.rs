@@ -142,7 +142,7 @@ fn refusal(reason: Reason) -> ErrorCode {
     }
 }
 
-fn refusal_name(reason: Reason) -> &'static str {
+pub(crate) fn refusal_name(reason: Reason) -> &'static str {
     match refusal(reason) {
         ErrorCode::TemporaryResolverFailure => "temporary-resolver-failure",
         _ => "permanent-resolver-failure",

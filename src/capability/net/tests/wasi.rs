@@ -19,7 +19,8 @@ use wasmtime_wasi::p2::bindings::sockets::udp::{
 };
 use wasmtime_wasi::p2::bindings::sockets::udp_create_socket::Host as _;
 use wasmtime_wasi::p2::{
-    DynInputStream, DynOutputStream, Network, Pollable as _, SocketError, SocketResult, StreamError, TcpSocket, UdpSocket,
+    DynInputStream, DynOutputStream, Network, Pollable as _, SocketError, SocketResult, StreamError, TcpSocket,
+    UdpSocket,
 };
 
 use crate::sockets::Addresses;
@@ -539,6 +540,17 @@ async fn a_udp_socket_is_tied_only_to_a_peer_that_is_allowed() {
     assert_eq!(instance.send(&udp, &[to]), Ok(1));
     came(&friend).await;
     assert_eq!(bench.events()[1..], ["net.udp.allowed"]);
+    drop(instance);
+    assert_eq!(bench.events()[2..], ["net.udp.traffic"], "the end of the instance tells what was counted");
+}
+
+#[tokio::test]
+async fn handles_past_the_limit_are_a_trap() {
+    let few = NetLimits { handles: 4, ..limits() };
+    let bench = Bench::new(&[rule("tcp://93.184.216.34:443")], nobody(), few, Vec::new());
+    let mut instance = Instance::new(&bench);
+    let made = (0..10).map_while(|_| instance.host().instance_network().ok()).count();
+    assert_eq!(made, 4);
 }
 
 /// Waits for a datagram at the socket and asks for it: how many the guest sees.

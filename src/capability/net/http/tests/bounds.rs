@@ -25,10 +25,9 @@ async fn a_redirect_is_an_answer_like_any_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_protocol_is_not_switched_to() {
-    let server = Server::start(|_| {
-        answer("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
-    })
-    .await;
+    let server =
+        Server::start(|_| answer("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"))
+            .await;
     let (client, bench) = Client::to(&server);
     assert_eq!(client.code(get(server.address, "/")).await, "HTTP-upgrade-failed");
     assert_eq!(failed(&bench), "http.request http.framing");

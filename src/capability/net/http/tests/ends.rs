@@ -53,7 +53,11 @@ async fn a_connection_that_nobody_reads_ends_with_its_call() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_answer_before_the_end_of_the_request_leaves_no_connection_to_reuse() {
     let server = Server::start(|head| {
-        if head.starts_with("post") { answer("EARLYHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok") } else { text("ok") }
+        if head.starts_with("post") {
+            answer("EARLYHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        } else {
+            text("ok")
+        }
     })
     .await;
     let (client, _bench) = Client::to(&server);

@@ -63,7 +63,8 @@ async fn without_an_egress_everything_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_whose_answers_may_not_be_dialled_is_one_refusal_with_the_address_reason() {
-    let names = NameServer::start([("rebind.test", zone(&["10.1.2.3"])), ("meta.test", zone(&["169.254.169.254"]))]).await;
+    let names =
+        NameServer::start([("rebind.test", zone(&["10.1.2.3"])), ("meta.test", zone(&["169.254.169.254"]))]).await;
     let rules = [rule("http://rebind.test:80"), rule("http://meta.test:80")];
     let (client, bench) = Client::asking(&rules, names.address, limits());
     for (host, reason) in [("rebind.test", "addr.private"), ("meta.test", "addr.metadata")] {

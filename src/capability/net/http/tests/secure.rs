@@ -106,7 +106,8 @@ async fn a_certificate_for_another_name_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_unknown_issuer_and_a_certificate_by_itself_are_refused() {
     let (ca, stranger) = (issuer("ours"), issuer("theirs"));
-    refuses(server_config(issue(&stranger, "ok.test", |_| ()), None), &ca, "TLS-certificate-error", "tls.untrusted").await;
+    refuses(server_config(issue(&stranger, "ok.test", |_| ()), None), &ca, "TLS-certificate-error", "tls.untrusted")
+        .await;
     let key = KeyPair::generate().unwrap();
     let own = CertificateParams::new(vec!["ok.test".to_owned()]).unwrap().self_signed(&key).unwrap();
     let config = server_config((own.pem(), key.serialize_pem()), None);

@@ -36,7 +36,10 @@ impl Server {
         Self::listen(None, answer).await
     }
 
-    pub(super) async fn tls(config: Arc<rustls::ServerConfig>, answer: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static) -> Self {
+    pub(super) async fn tls(
+        config: Arc<rustls::ServerConfig>,
+        answer: impl Fn(&str) -> Vec<Step> + Send + Sync + 'static,
+    ) -> Self {
         Self::listen(Some(config.into()), answer).await
     }
 
@@ -101,10 +104,16 @@ impl Server {
     }
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, seen: &Seen, answer: &(dyn Fn(&str) -> Vec<Step> + Sync)) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    seen: &Seen,
+    answer: &(dyn Fn(&str) -> Vec<Step> + Sync),
+) {
     let mut buffer = Vec::new();
     loop {
-        let Some(head_end) = more(&mut stream, &mut buffer, |all| find(all, b"\r\n\r\n").map(|at| at + 4)).await else { return };
+        let Some(head_end) = more(&mut stream, &mut buffer, |all| find(all, b"\r\n\r\n").map(|at| at + 4)).await else {
+            return;
+        };
         let head = String::from_utf8_lossy(&buffer[..head_end]).to_lowercase();
         let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next()?.parse::<usize>().ok());
         let chunked = head.contains("transfer-encoding: chunked");
@@ -112,7 +121,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, seen: &Seen, an
         // A server that answers before the request has ended does not read on.
         let end = match steps.first() {
             Some(Step::Write(bytes)) if bytes.starts_with(b"EARLY") => Some(head_end),
-            _ if chunked => more(&mut stream, &mut buffer, |all| find(&all[head_end..], b"0\r\n\r\n").map(|at| head_end + at + 5)).await,
+            _ if chunked => {
+                more(&mut stream, &mut buffer, |all| find(&all[head_end..], b"0\r\n\r\n").map(|at| head_end + at + 5))
+                    .await
+            }
             _ => {
                 let end = head_end + length.unwrap_or(0);
                 more(&mut stream, &mut buffer, |all| (all.len() >= end).then_some(end)).await
@@ -140,14 +152,16 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, seen: &Seen, an
 }
 
 /// Reads until there is something to find, or nothing more.
-async fn more<S: AsyncRead + Unpin>(stream: &mut S, buffer: &mut Vec<u8>, found: impl Fn(&[u8]) -> Option<usize>) -> Option<usize> {
+async fn more<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut Vec<u8>,
+    found: impl Fn(&[u8]) -> Option<usize>,
+) -> Option<usize> {
     loop {
         if let Some(at) = found(buffer) {
             return Some(at);
         }
-        if stream.read_buf(buffer).await.ok().filter(|read| *read > 0).is_none() {
-            return None;
-        }
+        stream.read_buf(buffer).await.ok().filter(|read| *read > 0)?;
     }
 }
 

@@ -12,8 +12,8 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
 
 use super::server::{Server, Step, text};
 use super::*;
-use crate::view::{HasNet, NetParts, View};
 use crate::NetGuest;
+use crate::view::{HasNet, NetParts, View};
 
 /// A store's data.
 struct Data {
