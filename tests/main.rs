@@ -14,5 +14,6 @@ mod cases;
 mod cli;
 mod delivery;
 mod evidence;
+mod hostile;
 mod link;
 mod support;

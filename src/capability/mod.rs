@@ -140,6 +140,7 @@ operations! {
     Environment = "wasi:cli/environment",
     Exit = "wasi:cli/exit",
     Stdio = "wasi:cli/stdio",
+    CachedLookup = "wasi:sockets/ip-name-lookup.resolve-addresses from memory",
     Io = "wasi:io",
     Filesystem = "wasi:filesystem",
 }
@@ -152,6 +153,13 @@ impl OperationCounts {
     pub(crate) fn count(&mut self, operation: Operation) {
         if let Some(count) = self.0.get_mut(operation as usize) {
             *count += 1;
+        }
+    }
+
+    /// Calls that somebody else has counted.
+    pub(crate) fn add(&mut self, operation: Operation, calls: u64) {
+        if let Some(count) = self.0.get_mut(operation as usize) {
+            *count += calls;
         }
     }
 

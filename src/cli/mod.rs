@@ -6,6 +6,8 @@ mod check;
 #[cfg(feature = "kafka")]
 mod dev;
 mod engine;
+mod explain;
+mod grants;
 mod inspect;
 mod link;
 mod report;
@@ -46,6 +48,10 @@ enum Command {
     Link(link::LinkArguments),
     /// Shows what a component could do, and the grants that it would need.
     Inspect(inspect::InspectArguments),
+    /// Shows how requests of a plugin would be decided, step by step, and the least grant that would allow them.
+    Explain(explain::ExplainArguments),
+    /// Grants from evidence.
+    Grants(grants::GrantsArguments),
     /// Runs one pipeline on a broker inside this process, feeds it an input file and shows what became of each message.
     #[cfg(feature = "kafka")]
     Dev(dev::DevArguments),
@@ -101,6 +107,8 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Link(arguments) => link::link(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Grants(arguments) => grants::grants(&arguments),
         #[cfg(feature = "kafka")]
         Command::Dev(arguments) => dev::dev(&arguments),
     };

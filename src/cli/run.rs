@@ -36,8 +36,10 @@ pub(super) fn run(arguments: &RunArguments) -> u8 {
     let plan = match planned(&arguments.files, &arguments.node, Beside { lock, ..Beside::default() }) {
         Ok(plan) => plan,
         Err(refusal) => {
-            record_refused_plugins(&refusal);
-            return report::refused(&refusal, Format::Text);
+            // Said first: an audit that cannot be reached must not keep the answer from a person.
+            let code = report::refused(&refusal, Format::Text);
+            record_refusal(&refusal);
+            return code;
         }
     };
     let target = match Target::of(&plan.node) {
@@ -126,18 +128,22 @@ pub(super) fn planned(
     typed.resolve(&options)
 }
 
-/// A component that was refused leaves evidence, also when nothing else runs.
-fn record_refused_plugins(refusal: &plan::Refusal) {
-    let Some(node) = refusal.node.as_ref().filter(|_| !refusal.plugins.is_empty()) else { return };
+/// What was refused leaves evidence, also when nothing else runs: components, and whatever else is wrong with the files.
+fn record_refusal(refusal: &plan::Refusal) {
+    let Some(node) = &refusal.node else { return };
+    let of_plugins: Vec<&str> = refusal.plugins.iter().map(|plugin| plugin.refused.as_str()).collect();
     let recorded =
         Target::of(node).map_err(|diagnostic| anyhow::anyhow!("{}", diagnostic.message)).and_then(|target| {
             let audit = audit_store::start(&target, node.audit.deadline.value, Readiness::default(), None)?;
             for plugin in &refusal.plugins {
                 audit.recorder.record(evidence::rejected(plugin));
             }
+            for diagnostic in refusal.diagnostics.iter().filter(|one| !of_plugins.contains(&one.code.as_str())) {
+                audit.recorder.record(evidence::config_rejected(diagnostic));
+            }
             Ok(audit.recorder.shutdown(REFUSAL_WAIT)?)
         });
     if let Err(error) = recorded {
-        tracing::error!(error = %format!("{error:#}"), "the refused plugins could not be recorded in the audit");
+        tracing::error!(error = %format!("{error:#}"), "what was refused could not be recorded in the audit");
     }
 }

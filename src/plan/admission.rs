@@ -4,14 +4,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use portcullis_config::{Code, Diagnostic, Diagnostics, Location, Mode, Node, Pipeline, Plugin};
+use portcullis_config::{Code, Diagnostic, Diagnostics, Grants, Location, Mode, Node, Pipeline, Plugin};
 
 use super::egress::Networks;
+use super::grant::Grant;
 use super::link_table::{Case, Line, Verdict, judge};
 use super::lock::Locks;
 use super::locked::{self, LockedPipeline, LockedPlugin};
 use super::{RefusedPlugin, evidence, plugins};
-use crate::plugin::{ComponentFile, Examined, LinkError, Sandbox};
+use crate::plugin::{ComponentFile, Examined, LinkError, Sandbox, Takes, Wish};
 
 /// What was found about one plugin.
 #[derive(Clone, Debug)]
@@ -80,6 +81,16 @@ struct Named {
 pub(super) struct Admitted {
     pub(super) examined: Arc<Examined>,
     table: usize,
+}
+
+impl Admitted {
+    /// What the component imports, could do without and was not granted.
+    pub(super) fn left_out(&self, grants: &Grants) -> Vec<Wish> {
+        let Some(claimed) = &self.examined.claimed else { return Vec::new() };
+        let optional = claimed.manifest.asks.iter().filter(|ask| ask.optional).map(|ask| ask.capability);
+        let is_imported = |wish: Wish| self.examined.imports.iter().any(|import| import.takes == Takes::Grant(wish));
+        optional.filter(|wish| is_imported(*wish) && Grant::of(grants, *wish).is_none()).collect()
+    }
 }
 
 impl<'a> Admission<'a> {

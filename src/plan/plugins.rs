@@ -1,11 +1,12 @@
 //! Links the plugins of a pipeline and makes each configure itself once, so that a refusal comes before the start.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use portcullis_config::{
-    Clock, Code, Diagnostic, Diagnostics, Disposition, Instance, Limits as TypedLimits, Location, Pipeline, Plugin,
-    PluginLogLevel,
+    Clock, Code, Diagnostic, Diagnostics, Disposition, EgressGrant, EgressMode, Instance, Limits as TypedLimits, Location,
+    Pipeline, Plugin, PluginLogLevel, Setting,
 };
 use portcullis_flow::Backoff;
 
@@ -15,7 +16,7 @@ use super::evidence;
 use super::levels::Levels;
 use super::locked::LockedPipeline;
 use crate::pipeline::{EgressMaker, Life, On, Stage, Way};
-use crate::plugin::{self, Grants, Level, Limits, LinkError, LinkedPlugin, PluginSpec};
+use crate::plugin::{self, Grants, Level, Limits, LinkError, LinkedPlugin, PluginSpec, Wish};
 
 /// The stages of a pipeline, and what was linked for its lock. A plugin that is refused is missing in both.
 pub(super) fn link(
@@ -29,6 +30,9 @@ pub(super) fn link(
     let mut locked = Vec::new();
     for plugin in &pipeline.plugins {
         let Some(admitted) = admission.admit(pipeline, plugin, wrong) else { continue };
+        let left_out = admitted.left_out(&plugin.grants);
+        let typed = plugin;
+        let plugin = &without_rules(plugin, &left_out);
         let network = match networks.network(pipeline, plugin) {
             Ok(network) => network,
             Err(diagnostics) => {
@@ -36,14 +40,14 @@ pub(super) fn link(
                 continue;
             }
         };
-        let spec = spec(pipeline, plugin, levels);
+        let spec = spec(pipeline, plugin, levels, left_out);
         let linked = admission.sandbox.link(spec).and_then(|linked| match linked.instantiate(None) {
             Ok(_) => admission.linked(&admitted, linked.digest()).map(|()| linked),
             Err(fault) => Err(LinkError::Configure { detail: fault.detail }),
         });
         match linked {
             Ok(linked) => {
-                locked.push(admission.locked(pipeline, plugin, &admitted));
+                locked.push(admission.locked(pipeline, typed, &admitted));
                 let egress = network.map(|network| network.maker(pipeline, &linked));
                 stages.push(Arc::new(stage(plugin, linked, egress)));
             }
@@ -58,7 +62,18 @@ pub(super) fn link(
     (stages, locked)
 }
 
-fn spec(pipeline: &Pipeline, plugin: &Plugin, levels: &Levels) -> PluginSpec {
+/// A network that is left out is one without a rule: it refuses each call and records it.
+fn without_rules<'a>(plugin: &'a Plugin, left_out: &[Wish]) -> Cow<'a, Plugin> {
+    if !left_out.contains(&Wish::Egress) {
+        return Cow::Borrowed(plugin);
+    }
+    let mut plugin = plugin.clone();
+    let mode = Setting::default_of(EgressMode::Enforce);
+    plugin.grants.egress = Some(EgressGrant { at: plugin.component.at.clone(), rules: Vec::new(), mode });
+    Cow::Owned(plugin)
+}
+
+fn spec(pipeline: &Pipeline, plugin: &Plugin, levels: &Levels, left_out: Vec<Wish>) -> PluginSpec {
     let grants = &plugin.grants;
     PluginSpec {
         name: plugin.name.as_str().into(),
@@ -81,6 +96,7 @@ fn spec(pipeline: &Pipeline, plugin: &Plugin, levels: &Levels) -> PluginSpec {
             random: grants.random.is_some(),
             egress: grants.egress.is_some(),
         },
+        left_out,
         limits: limits(&plugin.limits),
         sums: levels.sums(pipeline.tenant.as_ref().map(|tenant| tenant.as_str())),
     }

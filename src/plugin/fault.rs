@@ -87,6 +87,8 @@ pub(crate) enum HostFault {
     RandomBytes { limit: u64, wanted: u64 },
     #[error("the machine gave no random bytes")]
     NoRandomBytes,
+    #[error("`{capability}` is optional for this plugin and was not granted")]
+    NotGranted { capability: &'static str },
 }
 
 impl HostFault {
@@ -96,6 +98,7 @@ impl HostFault {
             Self::Output { .. } => FaultKind::Output,
             Self::HostCalls { .. } => FaultKind::HostCalls,
             Self::RandomBytes { .. } => FaultKind::Quota,
+            Self::NotGranted { .. } => FaultKind::CapabilityDenied,
             Self::ForeignHandle | Self::NoRandomBytes => FaultKind::Trap,
         }
     }

@@ -154,6 +154,8 @@ impl Guest {
     pub(super) fn flush_net(&mut self) {
         if let Some(net) = &mut self.net {
             net.flush();
+            // A lookup that left is an event of its own; one from memory is a host call like any other.
+            self.operations.add(Operation::CachedLookup, net.take_cached_lookups());
         }
     }
 

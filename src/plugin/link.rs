@@ -10,6 +10,7 @@ use super::error::LinkError;
 use super::fault::Fault;
 use super::guest::Guest;
 use super::instance::{Exports, Instance, StartError};
+use super::refusing;
 use super::spec::{Grants, Limits, PluginSpec};
 use crate::capability::{self, Capability, Need};
 
@@ -42,10 +43,12 @@ impl Sandbox {
         let names: Vec<&str> = scan.imports.iter().map(|import| import.name.as_str()).collect();
         let entry = entry(&scan.exports, &names)?;
         // Decided by name before anything is compiled: compiling is the part that a hostile file could make expensive.
-        let needs = decide(&scan.imports, &spec.grants, entry.kind)?;
+        let (left_out, rest) = refusing::split(&scan.imports, &spec);
+        let needs = decide(&rest, &spec.grants, entry.kind)?;
         let compiled = self.compile(&artifact)?;
         let mut linker = Linker::new(self.engine());
         capability::link(&mut linker, &needs).map_err(imports)?;
+        refusing::link(&mut linker, &left_out).map_err(imports)?;
         let pre = linker.instantiate_pre(&compiled.component).map_err(imports)?;
         let exports = find_exports(&compiled.component, &entry)
             .ok_or_else(|| LinkError::World { detail: WRONG_TYPE, found: scan.exports.clone() })?;
@@ -160,7 +163,7 @@ impl std::fmt::Debug for LinkedPlugin {
 }
 
 /// What each import needs, or why it is refused.
-fn decide(imports: &[Import], grants: &Grants, kind: Kind) -> Result<Vec<Need>, LinkError> {
+fn decide(imports: &[&Import], grants: &Grants, kind: Kind) -> Result<Vec<Need>, LinkError> {
     let mut needs = Vec::with_capacity(imports.len());
     // All of them together: an operator who adds one line a start learns to grant without reading.
     let mut not_granted: Vec<(String, Capability)> = Vec::new();

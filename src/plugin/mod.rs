@@ -15,6 +15,7 @@ mod limiter;
 mod link;
 mod log;
 mod manifest;
+mod refusing;
 mod signature;
 mod spec;
 mod sums;

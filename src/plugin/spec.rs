@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::component::{ComponentType, Lift};
 
+use super::manifest::Wish;
 use super::sums::Sums;
 
 /// A plugin of a pipeline as the operator wrote it.
@@ -23,6 +24,8 @@ pub struct PluginSpec {
     pub config_json: String,
     /// What it may use beside the message.
     pub grants: Grants,
+    /// What it could do without and was not granted: linked all the same where it is imported, so that each call is refused.
+    pub left_out: Vec<Wish>,
     /// What one call, or one instance, may use up.
     pub limits: Limits,
     /// What it shares with the other plugins of its tenant and of the node.

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 pub(crate) mod broker;
 pub(crate) mod kafka;
+pub(crate) mod names;
 pub(crate) mod process;
 pub(crate) mod python;
+pub(crate) mod servers;
 pub(crate) mod wait;
 
 /// The repository.

@@ -1,6 +1,6 @@
 //! Bodies on their way through: counted, bounded, and at the end of the answer the connection goes back to its pool.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -113,16 +113,62 @@ pub(crate) struct ResponseBody {
     /// None when it is over.
     exchange: Option<Exchange>,
     failed: bool,
+    /// What came before the guest asked.
+    first: Option<Result<Frame<Bytes>, Error>>,
 }
 
 impl ResponseBody {
-    pub(crate) fn new(inner: Incoming, between: Duration, exchange: Exchange) -> Self {
+    /// Takes what is there already. A small answer is then complete, and its connection free for the next request, without
+    /// another turn between the guest's thread and this one.
+    pub(crate) async fn begin(inner: Incoming, between: Duration, exchange: Exchange) -> Self {
         let exchange = Some(exchange);
-        let mut body = Self { inner, left: BODY_BYTES, between, timer: None, waiting: false, exchange, failed: false };
+        let (timer, waiting, failed, first) = (None, false, false, None);
+        let mut body = Self { inner, left: BODY_BYTES, between, timer, waiting, exchange, failed, first };
         if body.inner.is_end_stream() {
             body.end();
+            return body;
+        }
+        let mut frame = body.now().await;
+        if frame.is_none() {
+            // The connection's task hands out a frame only when one is asked for: it has its turn here.
+            tokio::task::yield_now().await;
+            frame = body.now().await;
+        }
+        if let Some(frame) = frame {
+            body.first = body.took(frame);
         }
         body
+    }
+
+    /// The frame that is there; none where it would have to be waited for.
+    async fn now(&mut self) -> Option<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        poll_fn(|cx| match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(frame) => Poll::Ready(Some(frame)),
+            Poll::Pending => Poll::Ready(None),
+        })
+        .await
+    }
+
+    /// Counts a frame and sees the end.
+    fn took(&mut self, frame: Option<Result<Frame<Bytes>, hyper::Error>>) -> Option<Result<Frame<Bytes>, Error>> {
+        match frame {
+            None => {
+                self.end();
+                None
+            }
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                let Some(left) = self.left.checked_sub(u64::try_from(bytes).unwrap_or(u64::MAX)) else {
+                    return Some(Err(self.fail(Failure::of(Reason::QuotaBytesIn))));
+                };
+                self.left = left;
+                if self.inner.is_end_stream() {
+                    self.end();
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => Some(Err(self.fail(Failure::of_hyper(&error, true)))),
+        }
     }
 
     fn end(&mut self) {
@@ -131,13 +177,13 @@ impl ResponseBody {
         }
     }
 
-    fn fail(&mut self, failure: Failure) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    fn fail(&mut self, failure: Failure) -> Error {
         self.failed = true;
         let failure = match self.exchange.take() {
             Some(exchange) => exchange.fail(failure),
             None => failure,
         };
-        Poll::Ready(Some(Err(failure.code.error())))
+        failure.code.error()
     }
 
     /// Whether the server has been silent for too long.
@@ -158,42 +204,30 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
+        if let Some(first) = this.first.take() {
+            return Poll::Ready(Some(first));
+        }
         if this.failed {
             return Poll::Ready(None);
         }
-        let frame = match Pin::new(&mut this.inner).poll_frame(cx) {
-            Poll::Ready(frame) => frame,
+        match Pin::new(&mut this.inner).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                this.waiting = false;
+                Poll::Ready(this.took(frame))
+            }
             Poll::Pending if this.exchange.is_some() && this.is_late(cx) => {
-                return this.fail(Failure::of(Reason::TimeBetweenBytes));
+                Poll::Ready(Some(Err(this.fail(Failure::of(Reason::TimeBetweenBytes)))))
             }
-            Poll::Pending => return Poll::Pending,
-        };
-        this.waiting = false;
-        match frame {
-            None => {
-                this.end();
-                Poll::Ready(None)
-            }
-            Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                let Some(left) = this.left.checked_sub(u64::try_from(bytes).unwrap_or(u64::MAX)) else {
-                    return this.fail(Failure::of(Reason::QuotaBytesIn));
-                };
-                this.left = left;
-                if this.inner.is_end_stream() {
-                    this.end();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => this.fail(Failure::of_hyper(&error, true)),
+            Poll::Pending => Poll::Pending,
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.failed || self.inner.is_end_stream()
+        self.first.is_none() && (self.failed || self.inner.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        // What came already is not in hyper's number any more.
+        if self.first.is_some() { SizeHint::default() } else { self.inner.size_hint() }
     }
 }

@@ -220,7 +220,7 @@ impl Job {
                 Err(late) => return Err(exchange.fail(Failure::of(late))),
             };
             match head {
-                Ok(head) => return answer(head, exchange, way.times.between),
+                Ok(head) => return answer(head, exchange, way.times.between).await,
                 Err(mut error) => match error.take_message() {
                     // It was closed while it waited in the pool, and nothing of the request has left.
                     Some(unsent) if !fresh => {
@@ -412,7 +412,7 @@ async fn head<R>(answer: impl Future<Output = R>, flow: &Flow, times: &Times) ->
 }
 
 /// What the guest gets.
-fn answer(
+async fn answer(
     head: http::Response<Incoming>,
     mut exchange: Exchange,
     between: Duration,
@@ -425,5 +425,7 @@ fn answer(
     if head.body().size_hint().lower() > BODY_BYTES {
         return Err(exchange.fail(Failure::of(Reason::QuotaBytesIn)));
     }
-    Ok(head.map(|body| ResponseBody::new(body, between, exchange).boxed_unsync()))
+    let (head, body) = head.into_parts();
+    let body = ResponseBody::begin(body, between, exchange).await;
+    Ok(http::Response::from_parts(head, body.boxed_unsync()))
 }

@@ -97,6 +97,7 @@ fn plugin(arguments: &Arguments, sandbox: &Arc<Sandbox>, guest: &str, bytes: usi
         component: arguments.guests.join(format!("{guest}.wasm")),
         digest: None,
         config_json: "{}".to_owned(),
+        left_out: Vec::new(),
         grants: Grants::default(),
         limits: Limits::default(),
         sums: Sums::default(),
