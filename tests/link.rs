@@ -97,7 +97,9 @@ fn after_a_byte_of_the_component_was_flipped_the_lock_refuses_it_until_the_opera
     let mut flipped = bytes.clone();
     *flipped.last_mut().unwrap() ^= 1;
     fs::write(&component, flipped).unwrap();
-    for ended in [start(folder.path(), &[]), link(folder.path(), &[]), run(folder.path(), &["check", "pipeline.yaml"], LIMIT)] {
+    for ended in
+        [start(folder.path(), &[]), link(folder.path(), &[]), run(folder.path(), &["check", "pipeline.yaml"], LIMIT)]
+    {
         assert_eq!(ended.code(), 2, "{ended:?}");
         assert!(ended.stderr.contains("error[lock.drift]"), "{}", ended.stderr);
         assert!(ended.stderr.contains("the digest was sha256:"), "{}", ended.stderr);
@@ -124,7 +126,11 @@ fn what_differs_from_the_lock_is_named_with_its_line_and_linking_again_accepts_i
     set(folder.path(), &format!("{}    limits: {{ memory: 32MiB }}\n", grants.replace("coarse", "precise")));
     let refused = start(folder.path(), &[]);
     assert_eq!(refused.code(), 2, "{refused:?}");
-    for piece in ["`grants.clock` was coarse, now it is precise", "`limits.memory` was 64MiB, now it is 32MiB", "pipeline.yaml:7:"] {
+    for piece in [
+        "`grants.clock` was coarse, now it is precise",
+        "`limits.memory` was 64MiB, now it is 32MiB",
+        "pipeline.yaml:7:",
+    ] {
         assert!(refused.stderr.contains(piece), "{piece} is missing in\n{}", refused.stderr);
     }
     assert_eq!(link(folder.path(), &["--locked"]).code(), 2);
@@ -157,7 +163,8 @@ fn two_components_of_one_name_and_version_are_refused_at_both_places() {
     let refused = link(folder.path(), &["--format", "json"]);
     assert_eq!(refused.code(), 2, "{refused:?}");
     let report = refused.json();
-    let lines: Vec<u64> = report["errors"].as_array().unwrap().iter().map(|error| error["line"].as_u64().unwrap()).collect();
+    let lines: Vec<u64> =
+        report["errors"].as_array().unwrap().iter().map(|error| error["line"].as_u64().unwrap()).collect();
     assert!(report["errors"].as_array().unwrap().iter().all(|error| error["code"] == "name.conflict"), "{report:#}");
     assert_eq!(lines.len(), 2, "{report:#}");
     assert!(lines.contains(&5), "{lines:?}");
@@ -170,7 +177,8 @@ fn a_grant_above_a_ceiling_is_refused_with_the_table() {
     let refused = link(folder.path(), &["--format", "json"]);
     assert_eq!(refused.code(), 2, "{refused:?}");
     let report = refused.json();
-    let line = report["plugins"][0]["table"].as_array().unwrap().iter().find(|line| line["capability"] == "clock").unwrap();
+    let line =
+        report["plugins"][0]["table"].as_array().unwrap().iter().find(|line| line["capability"] == "clock").unwrap();
     assert_eq!((&line["verdict"], &line["node_ceiling"]["value"]), (&"refused".into(), &"coarse".into()), "{line:#}");
     assert_eq!(line["granted"]["line"], 6, "{line:#}");
 }
@@ -185,7 +193,8 @@ fn inspect_shows_what_a_component_could_do_and_the_grants_that_it_would_need() {
     }));
     assert!(report["grants"].as_str().unwrap().contains("clock: coarse"));
     let text = run(folder.path(), &["inspect", "clock.wasm"], LIMIT);
-    for piece in ["world     portcullis:plugin/", "needs the grant `clock`", "core module", "grants:", "clock: coarse"] {
+    for piece in ["world     portcullis:plugin/", "needs the grant `clock`", "core module", "grants:", "clock: coarse"]
+    {
         assert!(text.stdout.contains(piece), "{piece} is missing in\n{}", text.stdout);
     }
     fs::write(folder.path().join("clock.wasm"), "text").unwrap();

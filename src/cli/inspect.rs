@@ -69,8 +69,11 @@ fn needs(examined: &Examined) -> Vec<Need<'_>> {
 
 /// The YAML of the grants without which it is not linked; none where it needs none.
 fn grants(needs: &[Need<'_>]) -> Option<String> {
-    let lines: Vec<String> =
-        needs.iter().filter(|need| !need.optional).map(|need| format!("  {}\n", least(need.wish, need.destinations))).collect();
+    let lines: Vec<String> = needs
+        .iter()
+        .filter(|need| !need.optional)
+        .map(|need| format!("  {}\n", least(need.wish, need.destinations)))
+        .collect();
     (!lines.is_empty()).then(|| format!("grants:\n{}", lines.concat()))
 }
 
@@ -112,7 +115,10 @@ fn text_of(arguments: &InspectArguments, examined: &Examined) -> String {
     for part in &examined.parts {
         let indent = "  ".repeat(part.depth.saturating_sub(1));
         let kind = if part.is_module { "core module" } else { "component" };
-        rows.push([format!("{indent}{kind}"), part.bytes.to_string(), part.imports.len().to_string()], &foreign(part, examined));
+        rows.push(
+            [format!("{indent}{kind}"), part.bytes.to_string(), part.imports.len().to_string()],
+            &foreign(part, examined),
+        );
     }
     text.push_str(&rows.render("  "));
     match grants(&needs) {

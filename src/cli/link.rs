@@ -88,7 +88,8 @@ fn text_of(table: &Table) -> String {
         let manifest = examined.claimed.as_ref().map_or_else(
             || "none".to_owned(),
             |claimed| {
-                let place = claimed.file.as_ref().map_or("in the component".to_owned(), |file| file.display().to_string());
+                let place =
+                    claimed.file.as_ref().map_or("in the component".to_owned(), |file| file.display().to_string());
                 format!("{} {} ({place})", claimed.manifest.name, claimed.manifest.version)
             },
         );

@@ -178,7 +178,14 @@ impl<'a> Admission<'a> {
     }
 
     /// Whether another component of this process has the same name and version: one of them is not what it says.
-    fn conflicts(&mut self, pipeline: &Pipeline, plugin: &Plugin, table: usize, examined: &Examined, wrong: &mut Diagnostics) -> bool {
+    fn conflicts(
+        &mut self,
+        pipeline: &Pipeline,
+        plugin: &Plugin,
+        table: usize,
+        examined: &Examined,
+        wrong: &mut Diagnostics,
+    ) -> bool {
         let Some(claimed) = &examined.claimed else { return false };
         let (name, version) = (&claimed.manifest.name, &claimed.manifest.version);
         let same = |named: &&Named| named.name == *name && named.version == *version && named.digest != examined.digest;
@@ -192,7 +199,11 @@ impl<'a> Admission<'a> {
         let earlier = self.named.iter().find(same).map(|named| {
             let error = conflict(&named.digest, &examined.digest, at);
             wrong.push(plugins::diagnostic_at(&named.at, &named.refused.plugin, &named.component, &error));
-            let refused = RefusedPlugin { refused: evidence::refused(&error), detail: error.to_string(), ..named.refused.clone() };
+            let refused = RefusedPlugin {
+                refused: evidence::refused(&error),
+                detail: error.to_string(),
+                ..named.refused.clone()
+            };
             (named.table, error.to_string(), refused, conflict(&examined.digest, &named.digest, &named.at))
         });
         let is_conflict = earlier.is_some();
@@ -225,7 +236,14 @@ impl<'a> Admission<'a> {
     }
 
     /// A plugin that was admitted and then did not compile, link or start.
-    pub(super) fn failed(&mut self, pipeline: &Pipeline, plugin: &Plugin, admitted: &Admitted, error: &LinkError, wrong: &mut Diagnostics) {
+    pub(super) fn failed(
+        &mut self,
+        pipeline: &Pipeline,
+        plugin: &Plugin,
+        admitted: &Admitted,
+        error: &LinkError,
+        wrong: &mut Diagnostics,
+    ) {
         self.refuse(pipeline, plugin, admitted.table, None, error, wrong);
     }
 

@@ -35,9 +35,11 @@ impl Grant {
                 // A lower level lets more lines through.
                 ceiling.value.is_none_or(|lowest| log.value < lowest)
             }),
-            Wish::Clock => grants.clock.as_ref().zip(ceilings.clock.as_ref()).is_some_and(|(clock, ceiling)| {
-                ceiling.value.is_none_or(|finest| clock.value > finest)
-            }),
+            Wish::Clock => grants
+                .clock
+                .as_ref()
+                .zip(ceilings.clock.as_ref())
+                .is_some_and(|(clock, ceiling)| ceiling.value.is_none_or(|finest| clock.value > finest)),
             Wish::Random => grants.random.is_some() && ceilings.random.as_ref().is_some_and(|ceiling| !ceiling.value),
             Wish::Egress => return egress_above(grants, ceilings),
         };
@@ -59,9 +61,15 @@ fn egress_above(grants: &Grants, ceilings: &Ceilings) -> Vec<Grant> {
 /// The ceiling of a capability, where a level has one.
 pub(crate) fn ceiling(ceilings: &Ceilings, wish: Wish) -> Option<Grant> {
     match wish {
-        Wish::Log => ceilings.log.as_ref().map(|log| Grant::new(log.value.map_or("none", PluginLogLevel::as_str), &log.at)),
-        Wish::Clock => ceilings.clock.as_ref().map(|clock| Grant::new(clock.value.map_or("none", Clock::as_str), &clock.at)),
-        Wish::Random => ceilings.random.as_ref().map(|random| Grant::new(if random.value { "true" } else { "none" }, &random.at)),
+        Wish::Log => {
+            ceilings.log.as_ref().map(|log| Grant::new(log.value.map_or("none", PluginLogLevel::as_str), &log.at))
+        }
+        Wish::Clock => {
+            ceilings.clock.as_ref().map(|clock| Grant::new(clock.value.map_or("none", Clock::as_str), &clock.at))
+        }
+        Wish::Random => {
+            ceilings.random.as_ref().map(|random| Grant::new(if random.value { "true" } else { "none" }, &random.at))
+        }
         Wish::Egress => {
             let rules = ceilings.egress.as_ref()?;
             let text: Vec<String> = rules.iter().map(|rule| rule.value.to_string()).collect();

@@ -127,7 +127,9 @@ pub(crate) fn judge(case: &Case<'_>) -> Judgement {
         if case.production {
             judgement.refusals.push((at, LinkError::ManifestMissing));
         } else {
-            judgement.warnings.push((at, "the component has no manifest: what it imports counts as asked for".to_owned()));
+            judgement
+                .warnings
+                .push((at, "the component has no manifest: what it imports counts as asked for".to_owned()));
         }
     }
     for import in &case.examined.imports {
@@ -219,8 +221,12 @@ impl Case<'_> {
             (true, Asked::No, _) => (Verdict::Refused, "imported, and the manifest does not ask for it".to_owned()),
             (true, Asked::Optional, false) => (Verdict::Linked, REFUSES_EACH_CALL.to_owned()),
             (true, _, false) => (Verdict::Refused, "not granted".to_owned()),
-            (false, Asked::Yes, false) => (Verdict::Refused, "the manifest asks for it, and it is not granted".to_owned()),
-            (false, Asked::Optional, false) => (Verdict::Linked, "optional, and neither imported nor granted".to_owned()),
+            (false, Asked::Yes, false) => {
+                (Verdict::Refused, "the manifest asks for it, and it is not granted".to_owned())
+            }
+            (false, Asked::Optional, false) => {
+                (Verdict::Linked, "optional, and neither imported nor granted".to_owned())
+            }
             (false, _, true) => (Verdict::Warned, "over-grant: the component does not import it".to_owned()),
             (_, _, true) => match self.uncovered(wish).first() {
                 Some(destination) if asked == Asked::Optional => {
@@ -250,16 +256,17 @@ impl Case<'_> {
         let names = || imports.iter().map(|import| import.interface.clone()).collect::<Vec<_>>();
         let asked = self.asked(wish);
         let refusal = match (&granted, asked) {
-            (_, Asked::No) if !imports.is_empty() => Some(LinkError::ImportOutsideManifest {
-                imports: names(),
-                capabilities: vec![wish.as_str()],
-            }),
+            (_, Asked::No) if !imports.is_empty() => {
+                Some(LinkError::ImportOutsideManifest { imports: names(), capabilities: vec![wish.as_str()] })
+            }
             (None, Asked::Yes | Asked::NoManifest) if !imports.is_empty() => Some(LinkError::ImportNotGranted {
                 imports: names(),
                 capabilities: vec![wish.as_str()],
                 yaml: String::new(),
             }),
-            (None, Asked::Yes) => Some(LinkError::GrantMissing { asks: vec![format!("`{wish}`")], yaml: String::new() }),
+            (None, Asked::Yes) => {
+                Some(LinkError::GrantMissing { asks: vec![format!("`{wish}`")], yaml: String::new() })
+            }
             (Some(_), Asked::Yes) if !self.uncovered(wish).is_empty() => {
                 Some(LinkError::GrantMissing { asks: self.uncovered(wish), yaml: String::new() })
             }
@@ -285,8 +292,11 @@ impl Case<'_> {
         let tenant = self.tenant.map(|(name, ceilings)| (format!("tenant `{name}`"), ceilings));
         let levels = tenant.into_iter().chain([("the node".to_owned(), self.node)]);
         let above = levels.flat_map(|(level, ceilings)| {
-            let named = ceiling(ceilings, wish).map_or_else(String::new, |ceiling| format!("`{wish}: {}` ({})", ceiling.text, ceiling.at));
-            Grant::above(self.grants, wish, ceilings).into_iter().map(move |grant| (grant, level.clone(), named.clone()))
+            let named = ceiling(ceilings, wish)
+                .map_or_else(String::new, |ceiling| format!("`{wish}: {}` ({})", ceiling.text, ceiling.at));
+            Grant::above(self.grants, wish, ceilings)
+                .into_iter()
+                .map(move |grant| (grant, level.clone(), named.clone()))
         });
         above.collect()
     }

@@ -78,7 +78,12 @@ impl Locks {
 
     /// Why bytes of this digest are not those that were locked; none where they are, or where the operator has typed their
     /// digest, which is as plain a word as a new lock.
-    pub(crate) fn refuses_digest(&self, pipeline: &Pipeline, plugin: &portcullis_config::Plugin, digest: &str) -> Option<String> {
+    pub(crate) fn refuses_digest(
+        &self,
+        pipeline: &Pipeline,
+        plugin: &portcullis_config::Plugin,
+        digest: &str,
+    ) -> Option<String> {
         let locked = self.plugin(pipeline, plugin.name.as_str()).filter(|locked| locked.digest != digest)?;
         let pinned = plugin.digest.as_ref().is_some_and(|pinned| pinned.value == digest);
         match self.used {
@@ -96,7 +101,9 @@ impl Locks {
         let Some(lock) = self.by_folder.get(&folder(&pipeline.file)).filter(|_| compared) else { return Vec::new() };
         match lock.pipelines.get(pipeline.name.as_str()) {
             Some(locked) => locked.drift(found),
-            None => vec![Drift { plugin: None, what: "pipeline".to_owned(), text: "the pipeline is not in it".to_owned() }],
+            None => {
+                vec![Drift { plugin: None, what: "pipeline".to_owned(), text: "the pipeline is not in it".to_owned() }]
+            }
         }
     }
 }
@@ -169,7 +176,9 @@ fn read(folder: &Path) -> Result<Option<Lock>, Diagnostic> {
         Err(error) => return Err(wrong(format!("the lock cannot be read: {error}"))),
     };
     let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| wrong(format!("the lock cannot be read: {error}")))?;
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| wrong(format!("the lock cannot be read: {error}")))?;
     if bytes.len() as u64 > MAX_BYTES {
         return Err(wrong(format!("the lock has more than {MAX_BYTES} bytes")));
     }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use portcullis_config::{EgressRule, Grants, Instance, Limits, Location, Pipeline, Plugin, format_duration, format_size};
+use portcullis_config::{
+    EgressRule, Grants, Instance, Limits, Location, Pipeline, Plugin, format_duration, format_size,
+};
 use serde::{Deserialize, Serialize};
 
 use super::lock::{Drift, folder};
@@ -78,7 +80,13 @@ impl LockedPipeline {
 }
 
 impl LockedPlugin {
-    pub(crate) fn new(pipeline: &Pipeline, plugin: &Plugin, limits: &Limits, examined: &Examined, policy: Option<String>) -> Self {
+    pub(crate) fn new(
+        pipeline: &Pipeline,
+        plugin: &Plugin,
+        limits: &Limits,
+        examined: &Examined,
+        policy: Option<String>,
+    ) -> Self {
         let from = folder(&pipeline.file);
         let component = plugin.component.strip_prefix(&from).unwrap_or(&plugin.component);
         let functions = examined.imports.iter().flat_map(|import| {

@@ -99,7 +99,8 @@ impl Sandbox {
             && claimed.manifest.world != entry.kind
         {
             let (said, is) = (claimed.manifest.world.as_str(), entry.kind.as_str());
-            let detail = format!("it says that the component is of the world `{said}`, and its exports are those of `{is}`");
+            let detail =
+                format!("it says that the component is of the world `{said}`, and its exports are those of `{is}`");
             return Err(LinkError::Manifest { detail });
         }
         Ok(Examined {

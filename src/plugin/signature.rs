@@ -15,8 +15,16 @@ use super::error::LinkError;
 /// The functions of the contract by interface and name. A test holds them against `wit/`.
 const FUNCTIONS: [(&str, &str, &str); 15] = [
     ("messages", "[method]message.key", "func(self: borrow<message>) -> option<list<u8>>"),
-    ("messages", "[method]message.header", "func(self: borrow<message>, name: string) -> option<record { name: string, value: option<list<u8>> }>"),
-    ("messages", "[method]message.headers", "func(self: borrow<message>) -> list<record { name: string, value: option<list<u8>> }>"),
+    (
+        "messages",
+        "[method]message.header",
+        "func(self: borrow<message>, name: string) -> option<record { name: string, value: option<list<u8>> }>",
+    ),
+    (
+        "messages",
+        "[method]message.headers",
+        "func(self: borrow<message>) -> list<record { name: string, value: option<list<u8>> }>",
+    ),
     ("messages", "[method]message.timestamp-ms", "func(self: borrow<message>) -> option<s64>"),
     ("messages", "[method]message.channel", "func(self: borrow<message>) -> string"),
     ("messages", "[method]message.reason", "func(self: borrow<message>, code: string, detail: string)"),
@@ -136,7 +144,11 @@ impl<'a> Printer<'a> {
             text.put(" -> ");
             text.value(result);
         }
-        if text.text.len() > MAX_TYPE_BYTES { format!("{}...", super::text::cut(&text.text, MAX_TYPE_BYTES)) } else { text.text }
+        if text.text.len() > MAX_TYPE_BYTES {
+            format!("{}...", super::text::cut(&text.text, MAX_TYPE_BYTES))
+        } else {
+            text.text
+        }
     }
 }
 

@@ -118,7 +118,7 @@ fn a_name_that_turns_inside_takes_nobody_there() {
     refused_with(&ran, "access-denied", 2);
     assert!(ran.letters("bad").iter().all(|letter| letter.detail.starts_with("the address alone")), "{:#?}", ran.letters("bad"));
     assert_eq!((ran.count("net.connect.allowed", ""), ran.count("net.close", "")), (2, 2), "{:#?}", ran.tally());
-    assert_eq!(ran.count("net.connect.denied", "dns.unpinned"), 2, "{:#?}", ran.tally());
+    assert_eq!(ran.count("net.connect.denied", "addr.loopback"), 2, "{:#?}", ran.tally());
     let lookup = ran.events("dns.lookup")[0];
     assert!(lookup["firewall_rule"]["match_details"].to_string().contains("dropped:10.1.2.3:"), "{lookup:#}");
 }

@@ -28,14 +28,14 @@ fn a_guest_that_fails_before_its_first_message_is_refused_with_its_fault() {
     refuses("fails-in-configure", json!({}), "configure.failed", &["the table of rates is empty"]);
     refuses("fails-in-configure", json!({ "config": { "how": "trap" } }), "configure.failed", &["trap"]);
     let spin = json!({ "config": { "how": "spin" }, "limits": { "fuel": 1_000_000_000_000_u64 } });
-    refuses("fails-in-configure", spin, "configure.failed", &["deadline limit=250ms"]);
+    refuses("fails-in-configure", spin, "configure.failed", &["deadline limit="]);
 }
 
 #[test]
 fn a_gibibyte_in_many_small_memories_is_refused() {
     let ran = refuses("many-memories", json!({}), "configure.failed", &["memory limit=67108864"]);
     assert!(!ran.finished.stderr.contains("panicked"));
-    refuses("many-memories", json!({ "limits": { "memory": "512MiB" } }), "configure.failed", &["memory limit=536870912"]);
+    refuses("many-memories", json!({ "limits": { "memory": "512MiB" } }), "configure.failed", &["memory count too high"]);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn two_manifests_are_refused_for_nobody_knows_which_one_was_read() {
 fn a_component_of_another_kind_or_of_two_kinds_is_refused() {
     refuses("exports-twice", json!({}), "world.mismatch", &["validat", "enrich"]);
     refuses("other-world", json!({}), "world.mismatch", &[]);
-    refuses("other-version", json!({}), "world.mismatch", &[]);
+    refuses("other-version", json!({}), "contract.version", &["0.2.0", "0.1.0"]);
 }
 
 #[test]

@@ -108,7 +108,11 @@ fn an_import_outside_the_manifest_is_refused_also_where_it_was_granted() {
 
 #[test]
 fn what_is_missing_is_suggested_all_at_once_with_what_is_there() {
-    let asks = vec![ask(Wish::Clock, false, &[]), ask(Wish::Random, false, &[]), ask(Wish::Egress, false, &["https://a.example.com"])];
+    let asks = vec![
+        ask(Wish::Clock, false, &[]),
+        ask(Wish::Random, false, &[]),
+        ask(Wish::Egress, false, &["https://a.example.com"]),
+    ];
     let found = of(&examined(vec![clock(), sockets()], Some(asks)), "grants: { log: warn }");
     let yaml = "grants: { log: warn, clock: coarse, random: true, egress: [{ allow: \"https://a.example.com\" }] }";
     assert!(found.refusals[0].contains("wall-clock@0.2.12 and wasi:sockets/tcp@0.2.12"), "{:?}", found.refusals);
@@ -130,11 +134,19 @@ fn the_grant_that_is_suggested_is_enough() {
 
 #[test]
 fn what_is_optional_may_be_missing() {
-    let asks = vec![ask(Wish::Clock, true, &[]), ask(Wish::Random, true, &[]), ask(Wish::Egress, true, &["https://a.example.com"])];
+    let asks = vec![
+        ask(Wish::Clock, true, &[]),
+        ask(Wish::Random, true, &[]),
+        ask(Wish::Egress, true, &["https://a.example.com"]),
+    ];
     let found = of(&examined(vec![clock(), sockets()], Some(asks)), "grants: { egress: [\"https://b.example.com\"] }");
     assert_eq!(found.refusals, Vec::<String>::new());
     assert!(found.reasons.iter().any(|reason| reason.contains("each call of it is refused")), "{:?}", found.reasons);
-    assert!(found.reasons.iter().any(|reason| reason.contains("no grant covers https://a.example.com")), "{:?}", found.reasons);
+    assert!(
+        found.reasons.iter().any(|reason| reason.contains("no grant covers https://a.example.com")),
+        "{:?}",
+        found.reasons
+    );
 }
 
 #[test]
@@ -176,13 +188,18 @@ fn a_grant_above_a_ceiling_is_refused_with_whose_ceiling_it_is() {
     let tenant = "tenants: { acme: { ceilings: { clock: coarse } } }\n";
     let found = judged(&plugin, "grants: { clock: precise }", tenant, false);
     assert_eq!((found.verdicts[0].1, found.places[0]), (Verdict::Refused, 7));
-    assert!(found.refusals[0].contains("tenant `acme`") && found.refusals[0].contains("`clock: coarse`"), "{:?}", found.refusals);
+    assert!(
+        found.refusals[0].contains("tenant `acme`") && found.refusals[0].contains("`clock: coarse`"),
+        "{:?}",
+        found.refusals
+    );
     assert_eq!(judged(&plugin, "grants: { clock: coarse }", tenant, false).refusals, Vec::<String>::new());
     let found = judged(&plugin, "grants: { clock: coarse }", "ceilings: { clock: none }\n", false);
     assert!(found.refusals[0].contains("the node"), "{:?}", found.refusals);
     let network = examined(vec![sockets()], Some(vec![ask(Wish::Egress, false, &[])]));
     let ceiling = "ceilings: { egress: [\"https://*.example.com\"] }\n";
-    let found = judged(&network, "grants: { egress: [\"https://a.example.com\", \"https://a.example.org\"] }", ceiling, false);
+    let found =
+        judged(&network, "grants: { egress: [\"https://a.example.com\", \"https://a.example.org\"] }", ceiling, false);
     assert_eq!(found.refusals.len(), 1);
     assert!(found.refusals[0].contains("https://a.example.org"), "{:?}", found.refusals);
 }

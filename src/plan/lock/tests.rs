@@ -8,7 +8,11 @@ fn plugin(name: &str, digest: &str) -> LockedPlugin {
         name: name.to_owned(),
         component: format!("{name}.wasm"),
         digest: digest.to_owned(),
-        manifest: Some(LockedManifest { name: name.to_owned(), version: "1.0.0".to_owned(), digest: "sha256:m".to_owned() }),
+        manifest: Some(LockedManifest {
+            name: name.to_owned(),
+            version: "1.0.0".to_owned(),
+            digest: "sha256:m".to_owned(),
+        }),
         world: "portcullis:plugin/validator@0.1.0".to_owned(),
         imports: vec!["portcullis:plugin/messages@0.1.0.[method]message.key".to_owned()],
         grants: [("clock".to_owned(), "coarse".to_owned())].into(),
@@ -90,9 +94,18 @@ fn every_difference_is_named_with_both_sides_and_the_line_to_look_at() {
         (drifts[0].text.clone(), super::super::locked::place(&one, &drifts[0], Some(limits)).line)
     };
     assert_eq!(drift(&|p| p.digest = "sha256:b".into()), ("`digest` was sha256:a, now it is sha256:b".into(), 5));
-    assert_eq!(drift(&|p| drop(p.grants.insert("clock".into(), "precise".into()))), ("`grants.clock` was coarse, now it is precise".into(), 6));
-    assert_eq!(drift(&|p| drop(p.grants.insert("random".into(), "true".into()))), ("`grants.random` was none, now it is true".into(), 4));
-    assert_eq!(drift(&|p| drop(p.budgets.insert("memory".into(), "1GiB".into()))), ("`limits.memory` was 64MiB, now it is 1GiB".into(), 7));
+    assert_eq!(
+        drift(&|p| drop(p.grants.insert("clock".into(), "precise".into()))),
+        ("`grants.clock` was coarse, now it is precise".into(), 6)
+    );
+    assert_eq!(
+        drift(&|p| drop(p.grants.insert("random".into(), "true".into()))),
+        ("`grants.random` was none, now it is true".into(), 4)
+    );
+    assert_eq!(
+        drift(&|p| drop(p.budgets.insert("memory".into(), "1GiB".into()))),
+        ("`limits.memory` was 64MiB, now it is 1GiB".into(), 7)
+    );
     assert_eq!(drift(&|p| p.world = "w".into()).1, 5);
     assert_eq!(drift(&|p| p.policy = Some("sha256:p".into())).0, "`policy` was none, now it is sha256:p");
     assert!(drift(&|p| p.manifest = None).0.starts_with("`manifest` was one 1.0.0 sha256:m"));

@@ -94,14 +94,14 @@ fn what_a_component_imports_is_counted_by_function_and_not_by_interface() {
 
 #[test]
 fn a_component_that_smuggles_another_one_gets_nothing_that_its_root_does_not_import() {
-    let smuggler = wat::parse_str(
-        r#"(component (import "wasi:sockets/tcp@0.2.0" (instance (export "connect" (func)))))"#,
-    )
-    .unwrap();
+    let smuggler =
+        wat::parse_str(r#"(component (import "wasi:sockets/tcp@0.2.0" (instance (export "connect" (func)))))"#)
+            .unwrap();
     let examined = examine(with(validator(""), COMPONENT, &smuggler)).unwrap();
     assert!(examined.imports.iter().all(|import| import.takes == Takes::Nothing), "{:?}", examined.imports);
-    let nested = examined.parts.iter().find(|part| !part.is_module).unwrap();
-    assert_eq!((nested.depth, nested.imports.as_slice()), (1, &["wasi:sockets/tcp@0.2.0".to_owned()][..]));
+    let asks_for_sockets = |part: &&Part| part.imports.contains(&"wasi:sockets/tcp@0.2.0".to_owned());
+    let nested = examined.parts.iter().find(asks_for_sockets).unwrap();
+    assert_eq!((nested.depth, nested.is_module), (1, false));
 }
 
 #[test]
@@ -128,13 +128,17 @@ fn an_import_under_another_name_is_unknown_whatever_its_type() {
     assert_eq!(unknown(validator("import tcp: interface { connect: func(); }")).as_deref(), Some("tcp"));
     assert_eq!(unknown(validator("import connect: func();")).as_deref(), Some("connect"));
     let renamed = format!("{}\n", contract()).replace("interface log", "interface logs");
-    let renamed = component_of(&renamed.replace("import log;", "import logs;"), "include portcullis:plugin/validator@0.1.0; import portcullis:plugin/logs@0.1.0;");
+    let renamed = component_of(
+        &renamed.replace("import log;", "import logs;"),
+        "include portcullis:plugin/validator@0.1.0; import portcullis:plugin/logs@0.1.0;",
+    );
     assert!(matches!(examine(renamed), Err(LinkError::Function { function, .. }) if function.contains("/logs@0.1.0")));
 }
 
 #[test]
 fn an_import_that_says_to_stand_for_an_interface_is_refused() {
-    let text = r#"(component (import "tcp" (implements "wasi:sockets/tcp@0.2.0") (instance (export "connect" (func)))))"#;
+    let text =
+        r#"(component (import "tcp" (implements "wasi:sockets/tcp@0.2.0") (instance (export "connect" (func)))))"#;
     let bytes = wat::parse_str(text).unwrap();
     assert!(matches!(examine(bytes), Err(LinkError::ImportUnknown { import }) if import == "tcp"));
 }
@@ -160,7 +164,9 @@ fn a_manifest_is_read_from_the_component_or_one_of_its_modules_and_from_nowhere_
 fn a_manifest_of_another_world_is_refused() {
     let enricher = component_of(&contract(), "include portcullis:plugin/enricher@0.1.0;");
     let refused = examine(with(enricher, CUSTOM, &manifest_section("a")));
-    assert!(matches!(refused, Err(LinkError::Manifest { detail }) if detail.contains("`validator`") && detail.contains("`enricher`")));
+    assert!(
+        matches!(refused, Err(LinkError::Manifest { detail }) if detail.contains("`validator`") && detail.contains("`enricher`"))
+    );
 }
 
 #[test]

@@ -91,7 +91,9 @@ fn a_file_beside_the_component_holds_the_same_form_as_yaml_and_must_not_contradi
     let same = r#"{"manifest":1,"name":"fx-rates","version":"1.2.0","world":"enricher","capabilities":[{"name":"clock","reason":"age"}]}"#;
     assert_eq!(find(&component, &sections(&[same], &[])).unwrap().unwrap().file, None);
     assert!(found(&component, &sections(&[GOOD], &[])).unwrap_err().contains("they differ"));
-    for wrong in ["manifest: 1\nmanifest: 1\n", "- a\n", "manifest: 1\nname: a\nversion: 1\nworld: enricher\nx: 1\n", ""] {
+    for wrong in
+        ["manifest: 1\nmanifest: 1\n", "- a\n", "manifest: 1\nname: a\nversion: 1\nworld: enricher\nx: 1\n", ""]
+    {
         std::fs::write(&file, wrong).unwrap();
         assert!(found(&component, &sections(&[], &[])).is_err(), "{wrong}");
     }

@@ -11,7 +11,7 @@ use wasmtime_wasi_http::io::TokioIo;
 use super::*;
 use crate::support::rule;
 
-const ROUND: u32 = 500;
+const ROUND: u32 = 250;
 const ROUNDS: usize = 20;
 
 fn runtime() -> Runtime {
@@ -45,7 +45,7 @@ fn cost_of_a_request_over_a_reused_connection() {
     let allow = format!("http://{address}");
     // As a lane has it: its own thread waits on the shared runtime.
     let _context = egress.enter();
-    let (client, _bench) = Client::rules(&[rule(&allow)]);
+    let (client, bench) = Client::rules(&[rule(&allow)]);
 
     let stream = egress.block_on(TcpStream::connect(address)).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -92,16 +92,27 @@ fn cost_of_a_request_over_a_reused_connection() {
         begun.elapsed() / ROUND
     };
     let mut ours = ours;
-    let mut times = [const { Vec::new() }; 3];
+    let mut times = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {
         times[0].push(time(&mut plain));
         times[1].push(time(&mut spawned));
         times[2].push(time(&mut ours));
     }
+    // The thread that builds and chains the events has a core of its own only where there is one. Here its store fails, so
+    // that events wait in the queue and it sleeps: what is left is what the request itself costs.
+    bench.store.set_unavailable(true);
+    for round in 0..12 {
+        let once = time(&mut ours);
+        if round > 4 {
+            times[3].push(once);
+        }
+    }
+    bench.store.set_unavailable(false);
     times.iter_mut().for_each(|times| times.sort());
-    for (name, at) in [("median", ROUNDS / 2), ("least", 0)] {
-        let [plain, spawned, ours] = [times[0][at], times[1][at], times[2][at]];
-        let ratio = ours.as_secs_f64() / plain.as_secs_f64();
-        println!("{name}: plain {plain:?}, in a task {spawned:?}, ours {ours:?}, ratio {ratio:.2}");
+    for (name, part) in [("median", 2), ("least", usize::MAX)] {
+        let [plain, spawned, ours, alone] = times.each_ref().map(|times| times[times.len() / part]);
+        let ratio = |time: Duration| time.as_secs_f64() / plain.as_secs_f64();
+        println!("{name}: plain {plain:?}, in a task {spawned:?} ({:.2}),", ratio(spawned));
+        println!("  ours {ours:?} ({:.2}), without the audit's thread {alone:?} ({:.2})", ratio(ours), ratio(alone));
     }
 }
