@@ -45,9 +45,7 @@ pub(crate) mod contract {
     }
 }
 
-pub(crate) mod fuzzed {
-    #[path = "../../checks/component.rs"]
-    pub(crate) mod component;
-    #[path = "../../checks/manifest.rs"]
-    pub(crate) mod manifest;
-}
+#[path = "checks/component.rs"]
+pub(crate) mod check_component;
+#[path = "checks/manifest.rs"]
+pub(crate) mod check_manifest;

@@ -14,6 +14,7 @@ mod cases;
 mod cli;
 mod delivery;
 mod evidence;
+mod explain;
 mod hostile;
 mod link;
 mod support;

@@ -52,6 +52,13 @@ struct Need<'a> {
     destinations: &'a [String],
 }
 
+impl Need<'_> {
+    /// Whether it is imported against the component's own word.
+    fn is_outside(&self, examined: &Examined) -> bool {
+        self.imported && self.reason.is_none() && examined.claimed.is_some()
+    }
+}
+
 fn needs(examined: &Examined) -> Vec<Need<'_>> {
     let of = |wish: Wish| {
         let ask = examined.claimed.as_ref().and_then(|claimed| claimed.manifest.ask(wish));
@@ -121,7 +128,13 @@ fn text_of(arguments: &InspectArguments, examined: &Examined) -> String {
         );
     }
     text.push_str(&rows.render("  "));
+    let outside: Vec<&str> =
+        needs.iter().filter(|need| need.is_outside(examined)).map(|need| need.wish.as_str()).collect();
     match grants(&needs) {
+        _ if !outside.is_empty() => text.push_str(&format!(
+            "\nit is refused whatever is granted: it imports what its own manifest does not ask for ({})\n",
+            outside.join(", ")
+        )),
         Some(grants) => text.push_str(&format!("\nthe grants without which it is not linked\n{}", indented(&grants))),
         None => text.push_str("\nit needs no grant\n"),
     }
@@ -144,7 +157,7 @@ fn foreign(part: &Part, examined: &Examined) -> Vec<String> {
 fn meaning(takes: Takes) -> String {
     match takes {
         Takes::Nothing => "the message in work".to_owned(),
-        Takes::Inert => "linked to nothing: no environment, no files, no streams".to_owned(),
+        Takes::Inert => "leads nowhere by itself: no environment, no files".to_owned(),
         Takes::Grant(wish) => format!("needs the grant `{wish}`"),
         Takes::NotAvailable(reason) => format!("refused: {reason}"),
         Takes::Unknown => "refused: this host does not know it".to_owned(),
@@ -193,5 +206,6 @@ fn json_of(arguments: &InspectArguments, examined: &Examined) -> Value {
         "component": arguments.component.display().to_string(), "digest": examined.digest, "world": examined.world,
         "manifest": manifest, "imports": imports.collect::<Vec<_>>(), "exports": examined.exports,
         "capabilities": capabilities.collect::<Vec<_>>(), "parts": parts.collect::<Vec<_>>(), "grants": grants(&needs),
+        "outside_manifest": needs.iter().filter(|need| need.is_outside(examined)).map(|need| need.wish.as_str()).collect::<Vec<_>>(),
     })
 }

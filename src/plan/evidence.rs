@@ -22,8 +22,10 @@ pub(crate) fn linked(pipeline: &PipelinePlan, stage: &Stage) -> Event {
     let plugin = &stage.plugin;
     let typed = pipeline.config.plugins.iter().find(|typed| typed.name.as_str() == plugin.name());
     let is_inert = |import: &&String| capability::decide(import) == capability::Need::Inert;
+    let locked = pipeline.locked.plugins.iter().find(|locked| locked.name == plugin.name());
+    let manifest = locked.and_then(|locked| locked.manifest.as_ref());
     let fact = Linked {
-        version: None,
+        version: manifest.map(|manifest| manifest.version.clone()),
         world: plugin.world().to_owned(),
         imports: plugin.imports().iter().filter(|import| !is_inert(import)).cloned().collect(),
         inert: plugin.imports().iter().filter(is_inert).cloned().collect(),

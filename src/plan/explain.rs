@@ -96,7 +96,10 @@ impl Subject {
             Answers::Given(addresses) => addresses,
             _ => &walk.answers,
         };
-        let smallest = asked.smallest(known).filter(|smallest| self.would_allow(smallest, asked, known));
+        // Where the name has no address, a grant is not what is missing.
+        let unresolved = !walk.outcome.allowed && walk.outcome.step.is_none() && self.rules.is_some();
+        let smallest = if unresolved { None } else { asked.smallest(known) };
+        let smallest = smallest.filter(|smallest| self.would_allow(smallest, asked, known));
         Explained { walk, smallest }
     }
 

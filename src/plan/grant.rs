@@ -22,7 +22,7 @@ impl Grant {
             Wish::Clock => grants.clock.as_ref().map(|clock| Self::new(clock.value.as_str(), &clock.at)),
             Wish::Random => grants.random.as_ref().map(|at| Self::new("true", at)),
             Wish::Egress => grants.egress.as_ref().map(|egress| {
-                let rules = egress.rules.iter().map(|rule| rule.rule.to_string());
+                let rules = egress.rules.iter().map(|rule| rule.rule.canonical());
                 Self::new(&format!("[{}]", rules.collect::<Vec<_>>().join(", ")), &egress.at)
             }),
         }
@@ -55,7 +55,7 @@ fn egress_above(grants: &Grants, ceilings: &Ceilings) -> Vec<Grant> {
     let (Some(egress), Some(ceiling)) = (&grants.egress, &ceilings.egress) else { return Vec::new() };
     let ceiling: Vec<Rule> = ceiling.iter().map(|rule| rule.value.clone()).collect();
     let above = egress.rules.iter().filter(|rule| !covers(&ceiling, &rule.rule));
-    above.map(|rule| Grant::new(&rule.rule.to_string(), &rule.at)).collect()
+    above.map(|rule| Grant::new(&rule.rule.canonical(), &rule.at)).collect()
 }
 
 /// The ceiling of a capability, where a level has one.

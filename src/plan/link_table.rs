@@ -135,7 +135,7 @@ pub(crate) fn judge(case: &Case<'_>) -> Judgement {
     for import in &case.examined.imports {
         let line = match import.takes {
             Takes::Nothing => plain(import, Verdict::Linked, THE_MESSAGE),
-            Takes::Inert => plain(import, Verdict::Linked, "leads nowhere: no environment, no files, no streams"),
+            Takes::Inert => plain(import, Verdict::Linked, INERT),
             Takes::NotAvailable(reason) => {
                 let error = LinkError::ImportNotAvailable { import: import.interface.clone(), reason };
                 judgement.refuse(case.entry, error);
@@ -343,6 +343,7 @@ impl Case<'_> {
     }
 }
 
+const INERT: &str = "leads nowhere by itself: no environment, no files, no streams but of what was granted";
 const THE_MESSAGE: &str = "the message in work";
 /// What an optional import that was not granted is linked to.
 const REFUSES_EACH_CALL: &str = "optional and not granted: each call of it is refused";

@@ -190,7 +190,7 @@ fn grants(grants: &Grants, from: &Path) -> BTreeMap<String, String> {
 /// A rule with what is done for it; of a secret its header's name and never its value.
 fn rule_text(rule: &EgressRule, from: &Path) -> String {
     let path = |path: &Path| path.strip_prefix(from).unwrap_or(path).display().to_string();
-    let mut text = rule.rule.to_string();
+    let mut text = rule.rule.canonical();
     if let Some(ca) = &rule.ca {
         text.push_str(&format!(" ca {}", path(ca)));
     }

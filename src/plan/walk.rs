@@ -43,7 +43,7 @@ impl Asked {
                 Some(("udp", rest)) => raw(Transport::Udp, rest),
                 Some(("tls", rest)) => Err(format!("`tls` is for rules; the plugin connects to `tcp://{rest}`")),
                 Some(("http" | "https", _)) => Err(format!("the method is missing: `GET {text}`")),
-                _ => Err(format!("`{text}` is no request; {FORMS}")),
+                _ => Err(format!("`{text}` is no request")),
             },
         }
     }
@@ -66,10 +66,10 @@ impl Asked {
 
 fn http(method: &str, url: &str) -> Result<Asked, String> {
     let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(format!("`{url}` has no scheme; {FORMS}"));
+        return Err(format!("`{url}` has no scheme"));
     };
     if url.contains(char::is_whitespace) {
-        return Err(format!("`{url}` has a blank inside; {FORMS}"));
+        return Err(format!("`{url}` has a blank inside"));
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
@@ -79,12 +79,12 @@ fn http(method: &str, url: &str) -> Result<Asked, String> {
 
 fn raw(transport: Transport, rest: &str) -> Result<Asked, String> {
     if rest.contains(['/', '?', '#', '@']) {
-        return Err(format!("`{rest}` is more than a host and a port; {FORMS}"));
+        return Err(format!("`{rest}` is more than a host and a port"));
     }
     let (host, port) = match rest.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && (!host.contains(':') || host.ends_with(']')) => (host, port),
         Some((host, _)) if host.contains(':') => return Err(format!("an IPv6 address stands in brackets: `[{rest}]:port`")),
-        _ => return Err(format!("`{rest}` has no host or no port; {FORMS}")),
+        _ => return Err(format!("`{rest}` has no host or no port")),
     };
     let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
     match port.parse() {
@@ -316,7 +316,9 @@ impl Walker<'_> {
             }
         }
         self.best(vec![(self.last(), asked)], Call::Socket);
-        self.unknown(name);
+        if self.walk.outcome.allowed {
+            self.unknown(name);
+        }
     }
 
     fn http(&mut self, request: &Request<'_>, look_up: impl FnOnce(&Granted) -> Answered) {

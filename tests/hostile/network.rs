@@ -10,13 +10,13 @@ use crate::support::names::NameServer;
 use crate::support::servers::{Answer, Mailbox, Server, response};
 
 /// Everything public, in the widest spelling that there is.
-fn any_public() -> Value {
+pub(super) fn any_public() -> Value {
     let rules = ["tcp://0.0.0.0/0:*", "tcp://[::/0]:*", "udp://0.0.0.0/0:*", "http://0.0.0.0/0:*", "http://[::/0]:*"];
     rules.map(|allow| json!({ "allow": allow, "dangerous": true })).to_vec().into()
 }
 
 /// A guest with these egress rules.
-fn reaching(guest: &str, egress: Value, more: Value) -> Value {
+pub(super) fn reaching(guest: &str, egress: Value, more: Value) -> Value {
     let mut plugin = plugin(guest, more);
     plugin["grants"]["egress"] = egress;
     plugin

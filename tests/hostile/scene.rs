@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -60,6 +62,11 @@ pub(super) fn plugin(guest: &str, more: Value) -> Value {
     plugin
 }
 
+/// A source of messages at a rate, whose values are their numbers from 0.
+pub(super) fn counted(count: usize, rate: &str, key: &str) -> Value {
+    json!({ "generator": { "count": count, "rate": rate, "key": key, "value": "{{seq}}" } })
+}
+
 /// Puts the members of `more` into `value`, objects into objects.
 fn merge(value: &mut Value, more: Value) {
     match (value, more) {
@@ -85,8 +92,8 @@ impl Scene {
             pipelines: Vec::new(),
             environment: Vec::new(),
         };
-        let source = json!({ "generator": { "count": MESSAGES, "rate": RATE, "key": "k", "value": "{{seq}}" } });
-        scene.pipeline("neighbour", "b", &json!({ "source": source }), plugin("touch-edit", json!({ "name": "neighbour" })))
+        let source = counted(MESSAGES, RATE, "k");
+        scene.pipeline_from("neighbour", "b", source, json!({}), plugin("touch-edit", json!({ "name": "neighbour" })))
     }
 
     /// Changes the node's file.
@@ -110,17 +117,18 @@ impl Scene {
     pub(super) fn pipeline_of(self, name: &str, tenant: &str, more: Value, plugin: Value, messages: &[&str]) -> Self {
         let lines = messages.iter().enumerate().map(|(number, value)| json!({ "key": number.to_string(), "value": value }).to_string() + "\n");
         fs::write(self.file(&format!("{name}-in.jsonl")), lines.collect::<String>()).unwrap();
-        let mut keys = json!({ "source": { "file": { "path": format!("{name}-in.jsonl"), "format": "jsonl" } } });
-        merge(&mut keys, more);
-        self.pipeline(name, tenant, &keys, plugin)
+        let source = json!({ "file": { "path": format!("{name}-in.jsonl"), "format": "jsonl" } });
+        self.pipeline_from(name, tenant, source, more, plugin)
     }
 
-    fn pipeline(mut self, name: &str, tenant: &str, keys: &Value, plugin: Value) -> Self {
+    /// A pipeline over any source; `more` has its other keys.
+    pub(super) fn pipeline_from(mut self, name: &str, tenant: &str, source: Value, more: Value, plugin: Value) -> Self {
         let file = |end: &str| json!({ "file": { "path": format!("{name}-{end}.jsonl"), "format": "jsonl" } });
         let mut pipeline = json!({
-            "pipeline": name, "tenant": tenant, "plugins": [plugin], "sink": file("out"), "dead_letter": file("dead"),
+            "pipeline": name, "tenant": tenant, "source": source, "plugins": [plugin], "sink": file("out"),
+            "dead_letter": file("dead"),
         });
-        merge(&mut pipeline, keys.clone());
+        merge(&mut pipeline, more);
         fs::write(self.file(&format!("{name}.yaml")), pipeline.to_string()).unwrap();
         self.pipelines.push(format!("{name}.yaml"));
         self
@@ -166,6 +174,24 @@ impl Scene {
 impl Running {
     pub(super) fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// What `/ready` says.
+    pub(super) fn ready(&mut self) -> String {
+        let address = self.admin();
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        stream.write_all(b"GET /ready HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// The most memory that the process has had, in bytes.
+    pub(super) fn peak_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     /// Where `/ready` and `/metrics` are.

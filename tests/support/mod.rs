@@ -9,6 +9,7 @@ pub(crate) mod names;
 pub(crate) mod process;
 pub(crate) mod python;
 pub(crate) mod servers;
+pub(crate) mod tls;
 pub(crate) mod wait;
 
 /// The repository.

@@ -7,31 +7,37 @@ use std::process::{Command, ExitCode};
 use crate::steps::{self, Steps};
 use crate::{cargo_target, guests, prerequisites};
 
-const VECTORS: &str = "tests/attack/egress-vectors.jsonl";
+/// The vectors that are in the tests; without a file named, the first are run.
+pub(crate) const VECTORS: [&str; 1] = ["tests/attack/egress-vectors.jsonl"];
 
 pub(crate) fn run(root: &Path, file: Option<&Path>, arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     let file = match file {
         // As it was typed: the runner works in another folder.
         Some(file) => std::env::current_dir()?.join(file),
-        None => root.join(VECTORS),
+        None => root.join(VECTORS.first().copied().unwrap_or_default()),
     };
     let mut steps = Steps::new("attack set-up");
     steps.step("what the build needs", prerequisites::build)?;
-    let components = steps.step("the guests, as WebAssembly components", || guests::build(root))?;
+    steps.step("the guests, as WebAssembly components", || guests::build(root))?;
     steps.step("the bridge and the runner (the first build takes some minutes)", || {
         // The whole workspace, as in the tests: another selection would compile the dependencies once more.
         steps::run(Command::new("cargo").args(["build", "--locked", "--workspace"]).current_dir(root))
     })?;
     steps.finish();
-    let binaries = cargo_target(root).join("debug");
-    let probe = components.into_iter().find(|component| component.file_stem().is_some_and(|stem| stem == "probe"));
-    let mut runner = Command::new(binaries.join("portcullis-attack"));
-    runner.arg(file).arg("--binary").arg(binaries.join("portcullis"));
-    runner.arg("--probe").arg(probe.unwrap_or_else(|| root.join("target/guests/probe.wasm")));
-    runner.args(arguments).current_dir(root);
+    let mut runner = runner(root, &file);
+    runner.args(arguments);
     eprintln!("\n$ {}\n", steps::line(&runner));
     let status = steps::status(&mut runner)?;
     // Ended by a signal: no code to pass on.
     let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     Ok(ExitCode::from(code))
+}
+
+/// The runner over the bridge and the probe as they were built last.
+pub(crate) fn runner(root: &Path, file: &Path) -> Command {
+    let binaries = cargo_target(root).join("debug");
+    let mut runner = Command::new(binaries.join("portcullis-attack"));
+    runner.arg(file).arg("--binary").arg(binaries.join("portcullis"));
+    runner.arg("--probe").arg(root.join("target/guests/probe.wasm")).current_dir(root);
+    runner
 }

@@ -88,6 +88,8 @@ enum Part {
     Cases,
     /// The tests on a real Kafka
     Brokers,
+    /// The egress vectors, in network namespaces of their own
+    Attack,
     /// Lints, native tests and builds of the plugins and the test guests
     Guests,
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use crate::steps::{self, Steps};
-use crate::{Part, guests, kafka, prerequisites, python};
+use crate::{Part, attack, guests, kafka, prerequisites, python};
 
 pub(crate) fn run(root: &Path, parts: &[Part], filter: &[String]) -> anyhow::Result<ExitCode> {
     let mut run = Run { root, parts, filter, steps: Steps::new("tests"), environment: Vec::new() };
@@ -79,14 +79,15 @@ impl Run<'_> {
                 steps::run(&mut cargo(&plugins, &["test", "--workspace", "--locked", "--no-fail-fast"]))
             })?;
         }
-        if self.wants(Part::Unit) || self.wants(Part::Cases) || self.wants(Part::Brokers) {
+        if self.wants(Part::Unit) || self.wants(Part::Cases) || self.wants(Part::Brokers) || self.wants(Part::Attack) {
             let mut build = self.cargo_test(&["--no-run"]);
             self.steps.step("build of the tests", || steps::run(&mut build))?;
         }
         // Held to the end of the run; it ends with this process whatever happens.
         let _broker = if self.wants(Part::Brokers) { Some(self.start_broker()?) } else { None };
         if self.parts.is_empty() {
-            return self.cargo_step("unit, documentation and integration tests", &[], &[]);
+            self.cargo_step("unit, documentation and integration tests", &[], &[])?;
+            return self.attack();
         }
         if self.wants(Part::Unit) {
             self.cargo_step("unit tests", &["--lib", "--bins"], &[])?;
@@ -98,6 +99,18 @@ impl Run<'_> {
         if self.wants(Part::Brokers) {
             // Every integration test but the cases; those of the connectors need the broker as well.
             self.cargo_step("tests on brokers", &["--test", "*"], &["--skip", "cases::"])?;
+        }
+        if self.wants(Part::Attack) {
+            self.attack()?;
+        }
+        Ok(())
+    }
+
+    /// The binaries are there: integration tests are built with those of their package.
+    fn attack(&mut self) -> anyhow::Result<()> {
+        for vectors in attack::VECTORS {
+            let mut runner = attack::runner(self.root, &self.root.join(vectors));
+            self.steps.step(&format!("egress vectors of {vectors}"), || steps::run(&mut runner))?;
         }
         Ok(())
     }

@@ -111,3 +111,16 @@ fn the_smallest_grant_allows_the_request_and_is_a_rule() {
     let item = smallest_grant_for_name(Transport::Tcp, &name, 5432, &[address("10.1.2.3")]);
     assert_eq!(item.as_deref(), Some(r#"- { allow: "tcp://db.test:5432", addresses: ["10.1.2.3/32"] }"#));
 }
+
+#[test]
+fn the_smallest_grant_for_a_path_with_a_star_is_its_folder_and_a_rule_prints_as_it_is_typed() {
+    for (path, ruled) in [("/a/b*c/d", "/a/"), ("/a/*", "/a/"), ("/*", "/"), ("/a", "/a")] {
+        let request = Request::Http { method: "GET", scheme: "http", authority: "a.test", path };
+        let rule = smallest(&request, &[]).unwrap().rule;
+        assert_eq!(rule.paths(), [ruled.to_owned()], "{path}");
+        assert!(matches!(decide(&policy_of(vec![rule]), &request, &NO_FACTS), Decision::Allow(_)), "{path}");
+    }
+    let seconds = std::time::Duration::from_secs;
+    let text = RuleText { allow: "tcp://a.test:53", ttl: Some((seconds(5), seconds(60))), sni_pin: true, dns_port: true, ..RuleText::default() };
+    assert_eq!(rule_of(&text).yaml(), r#"{ allow: "tcp://a.test:53", ttl: 5s..60s, sni_pin: true, dns_port: true }"#);
+}

@@ -100,6 +100,8 @@ fn cost_of_a_request_over_a_reused_connection() {
     }
     // The thread that builds and chains the events has a core of its own only where there is one. Here its store fails, so
     // that events wait in the queue and it sleeps: what is left is what the request itself costs.
+    let told = bench.events().len();
+    assert_eq!(told, 2 * usize::try_from(ROUND).unwrap() * ROUNDS, "an intent and a result each");
     bench.store.set_unavailable(true);
     for round in 0..12 {
         let once = time(&mut ours);
