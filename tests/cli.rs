@@ -132,7 +132,10 @@ fn dev_shows_what_became_of_each_message_of_the_quickstart_and_ends_with_0() {
     // The plugin `rates` was granted three paths of one host; one order asks for a fourth.
     assert_eq!(summary["audit_events"]["http.denied"], 1, "{summary:#}");
     let calls = summary["audit_events"]["http.allowed"].as_u64();
-    assert!(calls.is_some_and(|calls| calls > 0) && calls == summary["audit_events"]["http.request"].as_u64(), "{summary:#}");
+    assert!(
+        calls.is_some_and(|calls| calls > 0) && calls == summary["audit_events"]["http.request"].as_u64(),
+        "{summary:#}"
+    );
     for code in ["audit.boot", "plugin.linked", "record.quarantined", "audit.stop"] {
         assert!(summary["audit_events"][code].as_u64().is_some_and(|count| count > 0), "{code}: {summary:#}");
     }

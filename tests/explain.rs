@@ -52,7 +52,8 @@ fn steps(decided: &Value) -> Vec<&str> {
 #[test]
 fn a_granted_request_names_the_rule_and_its_line() {
     let folder = folder(PIPELINE);
-    let decided = decided(folder.path(), "GET https://api.example.com/v1/x", &["--answer", "93.184.216.34", "--expect", "allow"]);
+    let decided =
+        decided(folder.path(), "GET https://api.example.com/v1/x", &["--answer", "93.184.216.34", "--expect", "allow"]);
     assert_eq!((&decided["decision"], &decided["reason"]), (&json!("allow"), &Value::Null), "{decided:#}");
     assert_eq!(decided["rule"]["uid"], "egress[0]");
     assert_eq!(decided["rule"]["text"], "https://api.example.com");
@@ -60,7 +61,12 @@ fn a_granted_request_names_the_rule_and_its_line() {
     assert_eq!(steps(&decided), ["passed"; 7]);
     assert!(decided["policy_version"].as_str().unwrap().starts_with("sha256:"));
     let text = explain(folder.path(), &["--request", "GET https://api.example.com/v1/x"]);
-    for piece in ["decision  allow", "egress[0] `https://api.example.com` at pipeline.yaml:8:11", "was not looked up", "6 allow rules"] {
+    for piece in [
+        "decision  allow",
+        "egress[0] `https://api.example.com` at pipeline.yaml:8:11",
+        "was not looked up",
+        "6 allow rules",
+    ] {
         assert!(text.stdout.contains(piece), "{piece} is missing in\n{}", text.stdout);
     }
 }
@@ -70,8 +76,14 @@ fn a_wrong_port_names_the_rule_that_missed_and_the_grant_that_would_allow_it() {
     let folder = folder(PIPELINE);
     for more in [&[][..], &["--answer", "93.184.216.34"]] {
         let decided = decided(folder.path(), "tcp://db.example.com:5433", more);
-        assert_eq!((&decided["decision"], &decided["reason"], &decided["step"]), (&json!("deny"), &json!("rule.port"), &json!(6)));
-        assert_eq!((&decided["nearest"]["uid"], &decided["nearest"]["at"]), (&json!("egress[1]"), &json!("pipeline.yaml:9:11")));
+        assert_eq!(
+            (&decided["decision"], &decided["reason"], &decided["step"]),
+            (&json!("deny"), &json!("rule.port"), &json!(6))
+        );
+        assert_eq!(
+            (&decided["nearest"]["uid"], &decided["nearest"]["at"]),
+            (&json!("egress[1]"), &json!("pipeline.yaml:9:11"))
+        );
         assert_eq!(decided["nearest"]["why"], "it is for port 5432");
         assert_eq!(decided["smallest_grant"], r#"- { allow: "tcp://db.example.com:5433" }"#);
         assert_eq!(decided["guest_code"], "access-denied");
@@ -84,7 +96,10 @@ fn a_wrong_path_is_refused_before_anything_is_looked_up() {
     let decided = decided(folder.path(), "GET https://api.example.com/v2/x?q=1", &["--expect", "deny"]);
     assert_eq!((&decided["reason"], &decided["guest_code"]), (&json!("http.path"), &json!("HTTP-request-denied")));
     assert_eq!(decided["nearest"]["why"], "its paths are /v1/");
-    assert_eq!(decided["smallest_grant"], r#"- { allow: "https://api.example.com", methods: ["GET"], paths: ["/v2/x"] }"#);
+    assert_eq!(
+        decided["smallest_grant"],
+        r#"- { allow: "https://api.example.com", methods: ["GET"], paths: ["/v2/x"] }"#
+    );
     assert_eq!(decided["stages"].as_array().unwrap().len(), 1);
 }
 
@@ -97,7 +112,11 @@ fn a_name_that_resolves_to_a_private_address_is_refused_at_its_answer() {
             "destination-IP-prohibited",
             r#"- { allow: "https://api.example.com", methods: ["GET"], paths: ["/v1/x"], addresses: ["10.1.2.3/32"] }"#,
         ),
-        ("tcp://db.example.com:5432", "name-unresolvable", r#"- { allow: "tcp://db.example.com:5432", addresses: ["10.1.2.3/32"] }"#),
+        (
+            "tcp://db.example.com:5432",
+            "name-unresolvable",
+            r#"- { allow: "tcp://db.example.com:5432", addresses: ["10.1.2.3/32"] }"#,
+        ),
     ] {
         let decided = decided(folder.path(), request, &["--answer", "10.1.2.3"]);
         assert_eq!((&decided["reason"], &decided["step"]), (&json!("addr.private"), &json!(4)), "{decided:#}");
@@ -140,16 +159,25 @@ fn an_operators_deny_is_named_with_its_line_and_no_grant_is_suggested() {
     let folder = folder(PIPELINE);
     fs::write(folder.path().join("portcullis.yaml"), "egress:\n  deny:\n    - \"*.example.com:5433\"\n").unwrap();
     let decided = decided(folder.path(), "tcp://db.example.com:5433", &["--answer", "93.184.216.34"]);
-    assert_eq!((&decided["reason"], &decided["smallest_grant"]), (&json!("rule.operator_deny"), &Value::Null), "{decided:#}");
+    assert_eq!(
+        (&decided["reason"], &decided["smallest_grant"]),
+        (&json!("rule.operator_deny"), &Value::Null),
+        "{decided:#}"
+    );
     assert_eq!(decided["rule"]["at"], "./portcullis.yaml:3:7".trim_start_matches("./"));
 }
 
 #[test]
 fn a_plugin_without_an_egress_grant_has_no_network_and_is_told_the_grant() {
     let folder = folder(PIPELINE);
-    let arguments = ["explain", "pipeline.yaml", "--plugin", "plain", "--request", "udp://ntp.example.com:123", "--format", "json"];
+    let arguments =
+        ["explain", "pipeline.yaml", "--plugin", "plain", "--request", "udp://ntp.example.com:123", "--format", "json"];
     let decided = run(folder.path(), &arguments, LIMIT).json();
-    assert_eq!((&decided["decision"], &decided["reason"]), (&json!("deny"), &json!("capability.absent")), "{decided:#}");
+    assert_eq!(
+        (&decided["decision"], &decided["reason"]),
+        (&json!("deny"), &json!("capability.absent")),
+        "{decided:#}"
+    );
     assert_eq!(decided["smallest_grant"], r#"- { allow: "udp://ntp.example.com:123" }"#);
     assert!(decided["notes"][0].as_str().unwrap().contains("nothing is linked"), "{decided:#}");
 }
@@ -157,7 +185,8 @@ fn a_plugin_without_an_egress_grant_has_no_network_and_is_told_the_grant() {
 #[test]
 fn requests_of_a_file_are_decided_one_by_one_and_an_expectation_sets_the_exit_code() {
     let folder = folder(PIPELINE);
-    let lines = "\"tcp://db.example.com:5432\"\n\n{\"request\":\"tcp://db.example.com:5432\",\"answers\":[\"127.0.0.1\"]}\n";
+    let lines =
+        "\"tcp://db.example.com:5432\"\n\n{\"request\":\"tcp://db.example.com:5432\",\"answers\":[\"127.0.0.1\"]}\n";
     fs::write(folder.path().join("requests.jsonl"), lines).unwrap();
     let all = ["--requests", "requests.jsonl", "--format", "json"];
     let ended = explain(folder.path(), &all);
@@ -168,7 +197,9 @@ fn requests_of_a_file_are_decided_one_by_one_and_an_expectation_sets_the_exit_co
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["decision"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(decisions, ["allow", "deny"]);
-    for (expected, request, code) in [("allow", "5432", 0), ("deny", "5432", 1), ("deny", "5433", 0), ("allow", "5433", 1)] {
+    for (expected, request, code) in
+        [("allow", "5432", 0), ("deny", "5432", 1), ("deny", "5433", 0), ("allow", "5433", 1)]
+    {
         let request = format!("tcp://db.example.com:{request}");
         assert_eq!(explain(folder.path(), &["--request", &request, "--expect", expected]).code(), code, "{request}");
     }
@@ -229,7 +260,8 @@ fn the_grants_that_are_suggested_from_an_audit_file_allow_what_was_recorded() {
     let text: String = events.iter().map(|event| format!("{event}\n")).chain(["{\"metad".to_owned()]).collect();
     fs::write(folder.path().join("audit.jsonl"), text).unwrap();
     let suggest = |more: &[&str]| {
-        let arguments: Vec<&str> = ["grants", "suggest", "--audit", "audit.jsonl"].iter().chain(more).copied().collect();
+        let arguments: Vec<&str> =
+            ["grants", "suggest", "--audit", "audit.jsonl"].iter().chain(more).copied().collect();
         let ended = run(folder.path(), &arguments, LIMIT);
         assert_eq!(ended.code(), 0, "{ended:?}");
         ended
@@ -261,7 +293,11 @@ fn the_grants_that_are_suggested_from_an_audit_file_allow_what_was_recorded() {
         ("tcp://db.example.com:5432", "10.1.2.3", "allow"),
         ("tcp://db.example.com:5432", "10.1.2.4", "deny"),
     ] {
-        assert_eq!(decided(folder.path(), request, &["--answer", answer])["decision"], decision, "{request} at {answer}");
+        assert_eq!(
+            decided(folder.path(), request, &["--answer", answer])["decision"],
+            decision,
+            "{request} at {answer}"
+        );
     }
     fs::write(folder.path().join("audit.jsonl"), "{}\nnonsense\n").unwrap();
     let refused = run(folder.path(), &["grants", "suggest", "--audit", "audit.jsonl"], LIMIT);

@@ -69,7 +69,11 @@ fn a_plugin_that_asks_for_more_than_it_was_granted_is_refused_with_the_table_and
     for piece in ["IMPORT", "wasi:clocks/", "not granted", "refused", "NODE", "now"] {
         assert!(refused.stdout.contains(piece), "{piece} is missing in\n{}", refused.stdout);
     }
-    assert!(refused.stderr.contains("clock: coarse") && refused.stderr.contains("add `grants: {"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("clock: coarse") && refused.stderr.contains("add `grants: {"),
+        "{}",
+        refused.stderr
+    );
     assert!(!folder.path().join("portcullis.lock").exists(), "nothing was linked, so nothing is locked");
 
     set(folder.path(), &suggested(folder.path()));

@@ -101,7 +101,10 @@ fn asked(text: &str) {
                     let shown = target.host.to_string();
                     let begins = text.get(..shown.len()).is_some_and(|start| start.eq_ignore_ascii_case(&shown));
                     let mapped = standard(text.rsplit_once(':').map_or(text, |(host, _)| host));
-                    assert!(begins || mapped == Some(*address) || standard(text) == Some(*address), "{text:?}: {shown}");
+                    assert!(
+                        begins || mapped == Some(*address) || standard(text) == Some(*address),
+                        "{text:?}: {shown}"
+                    );
                 }
                 Host::Name(name) => is_name(name.as_str(), name.as_str()),
             },

@@ -7,7 +7,11 @@ pub(crate) fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(path) = canonical_path(text) else { return };
     assert_eq!(canonical_path(&path).as_ref(), Ok(&path), "{text:?}");
-    assert_eq!(path.as_str(), if text.is_empty() || text.starts_with('?') { "/" } else { before_query(text) }, "{text:?}");
+    assert_eq!(
+        path.as_str(),
+        if text.is_empty() || text.starts_with('?') { "/" } else { before_query(text) },
+        "{text:?}"
+    );
     plain(&path);
     assert!(path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte)), "{path:?}");
     let once = decoded(path.as_bytes());

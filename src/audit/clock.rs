@@ -9,7 +9,7 @@ pub(crate) fn deadline(wait: Duration) -> Instant {
 }
 
 /// Milliseconds since 1970; 0 on a machine whose clock is before that.
-pub(crate) fn now_ms() -> u64 {
+pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::network::Window;
+
 /// How strictly the audit is tied to the effects of a plugin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -169,6 +171,8 @@ pub struct Budget {
     pub scope: Scope,
     /// What the host said; empty for the default text.
     pub detail: String,
+    /// How often it was met, where the event stands for several times.
+    pub window: Option<Window>,
 }
 
 /// What a limit is counted over.

@@ -11,7 +11,7 @@ use crate::detail::{
     Budget, ConfigFault, Disabled, HostCall, Linked, Mode, Quarantine, Refused, Rejection, Scope, Trap,
 };
 use crate::escape::{CODE_BYTES, DETAIL_BYTES, NAME_BYTES, Untrusted};
-use crate::network::{self, events::Network};
+use crate::network::{self, Window, events::Network};
 use crate::uid::new_uid;
 
 /// Something that happened, with who did it and when.
@@ -62,6 +62,7 @@ pub(crate) enum Fact {
         used: Option<u64>,
         scope: Scope,
         detail: Untrusted,
+        window: Option<Window>,
     },
     Quarantined {
         kind: &'static str,
@@ -137,9 +138,9 @@ impl Event {
 
     /// `budget.exceeded`: a call met a limit. Add the record in work with [`Event::about`].
     pub fn budget_exceeded(plugin: Actor, budget: Budget) -> Self {
-        let Budget { kind, limit, used, scope, detail } = budget;
+        let Budget { kind, limit, used, scope, detail, window } = budget;
         let detail = Untrusted::new(detail, DETAIL_BYTES);
-        Self::new(plugin, Fact::Budget { kind, limit, used, scope, detail })
+        Self::new(plugin, Fact::Budget { kind, limit, used, scope, detail, window })
     }
 
     /// `record.quarantined`: a record went to the dead letter queue. `source` is `pipeline/topic-partition@offset`.
@@ -210,6 +211,7 @@ impl Event {
         match &self.fact {
             Fact::HostCall(calls) => calls.count,
             Fact::Network(network) => network.weight(),
+            Fact::Budget { window: Some(window), .. } => window.count,
             _ => 1,
         }
     }

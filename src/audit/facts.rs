@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::detail::{HostCall, Scope};
 use crate::event::{Event, Fact, Loss};
-use crate::network;
+use crate::network::{self, Window};
 use crate::ocsf::{Stamp, bridge};
 use crate::text::{Text, integer, object, put};
 
@@ -60,7 +60,12 @@ pub(crate) fn fact(
             put(unmapped, "instance", about);
             format!("plugin call trapped: {kind}")
         }
-        Fact::Budget { kind, limit, used, scope, detail } => {
+        Fact::Budget { kind, limit, used, scope, detail, window } => {
+            if let Some(Window { count, start_ms, end_ms }) = window {
+                put(members, "count", integer(*count));
+                put(members, "start_time", integer(*start_ms));
+                put(members, "end_time", integer(*end_ms));
+            }
             let parts = [("limit", limit), ("used", used)];
             let numbers: Vec<_> = parts.iter().filter_map(|(name, of)| Some((*name, (**of)?))).collect();
             let default = || numbers.iter().map(|(name, of)| format!("{name}={of}")).collect::<Vec<_>>().join(" ");

@@ -34,6 +34,7 @@ mod samples;
 
 pub use actor::Actor;
 pub use canonical::{CanonicalError, canonical};
+pub use clock::now_ms;
 pub use code::Code;
 pub use count::Counts;
 pub use denials::Denials;

@@ -179,15 +179,22 @@ pub(crate) fn every_event() -> Vec<Event> {
         truncated: true,
         attempts: 3,
     };
-    let budget = |limit, used, detail| Budget { kind: "fuel", limit, used, scope: Scope::Invocation, detail };
+    let budget =
+        |limit, used, detail| Budget { kind: "fuel", limit, used, scope: Scope::Invocation, detail, window: None };
     let calls =
         HostCall { operation: Arc::from("wasi:clocks/wall-clock.now"), count: u64::MAX, start_ms: 5, end_ms: 9 };
     let trap = Trap { kind: "trap", detail: text(), instance: Some(text()), discarded: true };
     let disabled = Disabled { kind: "memory", detail: text(), quarantine_ms: Some(60_000) };
     let refused = |refused| Rejection { refused, detail: text(), version: Some(text()) };
     let fault = ConfigFault { slug: "public_suffix".to_owned(), at: "orders.yaml:12:9".to_owned(), detail: text() };
-    let quota =
-        |scope| Budget { kind: "quota.connect_rate", limit: Some(10), used: None, scope, detail: String::new() };
+    let quota = |scope| Budget {
+        kind: "quota.connect_rate",
+        limit: Some(10),
+        used: None,
+        scope,
+        detail: String::new(),
+        window: None,
+    };
     let mut events = vec![
         Event::new(Actor::bridge(), Fact::Boot { mode: Mode::Strict, config_sha256: Some("bb22".to_owned()) }),
         Event::new(Actor::bridge(), Fact::Boot { mode: Mode::Buffered, config_sha256: None }),

@@ -11,8 +11,6 @@ mod random;
 
 use wasmtime::component::Linker;
 
-
-
 use crate::plugin::{Grants, Guest, interface, version};
 
 /// What an import needs to be linked.

@@ -122,19 +122,19 @@ pub(super) fn explain(arguments: &ExplainArguments) -> u8 {
 fn questions(arguments: &ExplainArguments) -> Result<Vec<Question>, Diagnostics> {
     let mut wrong = Diagnostics::new();
     let mut questions = Vec::new();
-    let mut keep = |at: &dyn Fn() -> Location, line: Result<Line, String>| {
-        match line.and_then(|line| question(line, arguments)) {
+    let mut keep =
+        |at: &dyn Fn() -> Location, line: Result<Line, String>| match line.and_then(|line| question(line, arguments)) {
             Ok(question) => questions.push(question),
             Err(message) => wrong.push(at().diagnostic(Code::ValueInvalid, message).help(FORMS)),
-        }
-    };
+        };
     for text in &arguments.request {
         keep(&|| Location::of("--request"), Ok(Line::Text(text.clone())));
     }
     if let Some(path) = &arguments.requests {
         let read = lines(path, |number, line| {
             let line = serde_json::from_str(line).map_err(|_| {
-                "a line is a JSON text, or an object of `request` and, if one likes, `answers`, a list of addresses".to_owned()
+                "a line is a JSON text, or an object of `request` and, if one likes, `answers`, a list of addresses"
+                    .to_owned()
             });
             keep(&|| Location::of(&format!("{}:{number}", path.display())), line);
         });
@@ -171,7 +171,8 @@ fn lines(path: &Path, mut each: impl FnMut(usize, &str)) -> Result<(), Diagnosti
     let mut line = Vec::new();
     for number in 1..=MAX_REQUESTS + 1 {
         line.clear();
-        let read = reader.by_ref().take(most).read_until(b'\n', &mut line).map_err(|error| unreadable(error.to_string()))?;
+        let read =
+            reader.by_ref().take(most).read_until(b'\n', &mut line).map_err(|error| unreadable(error.to_string()))?;
         if read == 0 {
             return Ok(());
         }
@@ -201,7 +202,12 @@ fn decided_by(subject: &Subject, explained: &Explained) -> Option<Named> {
     if outcome.reason == Some(Reason::RuleOperatorDeny) && !outcome.allowed {
         let index = outcome.rule?;
         let (deny, at) = (subject.policy().denies().get(index)?, subject.denies.get(index)?);
-        return Some(Named { uid: format!("deny[{index}]"), text: deny.to_string(), at: at.to_string(), why: String::new() });
+        return Some(Named {
+            uid: format!("deny[{index}]"),
+            text: deny.to_string(),
+            at: at.to_string(),
+            why: String::new(),
+        });
     }
     if outcome.allowed { rule(subject, outcome.rule?, None) } else { None }
 }

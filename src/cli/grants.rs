@@ -138,7 +138,9 @@ fn grants_yaml(suggestion: &Suggestion) -> String {
     }
     for (key, (value, calls)) in &suggestion.capabilities {
         match calls {
-            0 => unused.push(format!("    # {key}: {value}  # granted and not used; a component that needs it is not linked without it")),
+            0 => unused.push(format!(
+                "    # {key}: {value}  # granted and not used; a component that needs it is not linked without it"
+            )),
             1 => lines.push(format!("    {key}: {value}  # 1 call")),
             calls => lines.push(format!("    {key}: {value}  # {calls} calls")),
         }
@@ -187,7 +189,8 @@ fn json_of(suggestions: &[Suggestion]) -> Value {
             "random" => ((*key).to_owned(), json!(true)),
             key => (key.to_owned(), json!(value)),
         }));
-        let calls: serde_json::Map<String, Value> = used.map(|(key, (_, calls))| ((*key).to_owned(), json!(calls))).collect();
+        let calls: serde_json::Map<String, Value> =
+            used.map(|(key, (_, calls))| ((*key).to_owned(), json!(calls))).collect();
         let evidence: Vec<Value> = suggestion.egress.iter().flatten().map(evidence_json).collect();
         let unused: Vec<&str> =
             suggestion.capabilities.iter().filter(|(_, (_, calls))| *calls == 0).map(|(key, _)| *key).collect();

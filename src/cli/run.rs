@@ -98,11 +98,7 @@ impl Environment for WithVariable {
 }
 
 /// Reads and resolves what a subcommand was given, and sets up the log in between.
-pub(super) fn planned(
-    files: &[PathBuf],
-    node: &NodeArguments,
-    beside: Beside,
-) -> Result<Plan, plan::Refusal> {
+pub(super) fn planned(files: &[PathBuf], node: &NodeArguments, beside: Beside) -> Result<Plan, plan::Refusal> {
     let Beside { instead, consent, variable, lock } = beside;
     let environment = WithVariable { variable };
     let options = Options {

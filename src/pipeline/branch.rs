@@ -32,7 +32,11 @@ pub(super) struct Branch<'a> {
 impl Branch<'_> {
     /// Runs to the end; an error ends the other branches too.
     pub(super) fn run(&self) -> Result<usize, PipelineError> {
-        let queues = Arc::new(LaneQueues::<Work>::under(self.blueprint.lanes, self.blueprint.queue, self.blueprint.queue_sums.clone()));
+        let queues = Arc::new(LaneQueues::<Work>::under(
+            self.blueprint.lanes,
+            self.blueprint.queue,
+            self.blueprint.queue_sums.clone(),
+        ));
         let mut lanes = Vec::new();
         // A panic here must not leave the other branches and the lanes behind.
         let run = || self.start_lanes(&queues, &mut lanes).and_then(|()| self.take_in(&queues));

@@ -61,7 +61,14 @@ pub struct On {
 impl Stage {
     /// A stage that allows `restarts` new instances in `per` before the plugin is quarantined.
     pub fn new(plugin: Arc<LinkedPlugin>, on: On, restarts: u32, per: Duration) -> Self {
-        Self { plugin, on, life: Life::Lane, concurrency: 1, egress: Mutex::new(None), breaker: Breaker::new(restarts, per) }
+        Self {
+            plugin,
+            on,
+            life: Life::Lane,
+            concurrency: 1,
+            egress: Mutex::new(None),
+            breaker: Breaker::new(restarts, per),
+        }
     }
 }
 
@@ -175,9 +182,7 @@ impl Chain {
     /// Writes the host calls of the last second to the audit, exactly.
     pub(super) fn flush_host_calls(&mut self) {
         for slot in &mut self.slots {
-            slot.collect_usage();
-            let actor = self.identity.actor(&slot.stage.plugin);
-            slot.counts.flush(&self.recorder, &actor);
+            slot.flush(&self.identity, &self.recorder);
         }
     }
 }
@@ -195,7 +200,10 @@ pub(super) fn record(identity: &Identity, channel: Channel, work: &Work) -> Reco
 
 pub(super) fn quarantined(left: Duration) -> Fault {
     let seconds = left.as_secs() + 1;
-    Fault::new(FaultKind::Trap, &format!("the plugin is quarantined for another {seconds} s after too many lost instances"))
+    Fault::new(
+        FaultKind::Trap,
+        &format!("the plugin is quarantined for another {seconds} s after too many lost instances"),
+    )
 }
 
 /// What one slice has done at one stage.

@@ -34,8 +34,22 @@ pub(crate) fn faulted(actor: Actor, plugin: &LinkedPlugin, fault: &Fault, source
         FaultKind::Memory | FaultKind::Handles => Scope::Instance,
         _ => Scope::Invocation,
     };
-    let budget = Budget { kind: fault.kind.as_str(), limit, used: None, scope, detail: fault.detail.clone() };
+    let budget =
+        Budget { kind: fault.kind.as_str(), limit, used: None, scope, detail: fault.detail.clone(), window: None };
     Event::budget_exceeded(actor, budget).about(source)
+}
+
+/// Log lines were cut: the message passes, and what is missing is told.
+pub(crate) fn log_cut(actor: Actor, plugin: &LinkedPlugin, cut_bytes: u64) -> Event {
+    let budget = Budget {
+        kind: "log.bytes",
+        limit: Some(plugin.limits().log_bytes),
+        used: None,
+        scope: Scope::Invocation,
+        detail: format!("log.bytes: {cut_bytes} bytes were cut"),
+        window: None,
+    };
+    Event::budget_exceeded(actor, budget)
 }
 
 /// A plugin lost too many instances.

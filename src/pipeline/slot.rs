@@ -28,6 +28,8 @@ pub(super) struct Slot {
     pub(super) meters: SlotMeters,
     /// Instances lost to faults and not replaced yet.
     lost: u64,
+    /// Bytes of log lines that were cut since the last time this was recorded.
+    log_cut_bytes: u64,
     /// The place whose call decides whether the quarantine is over.
     probe: Option<usize>,
     /// Where a quarantine is told, as this part.
@@ -51,6 +53,7 @@ impl Slot {
             egress,
             places: std::iter::repeat_with(|| None).take(places).collect(),
             lost: 0,
+            log_cut_bytes: 0,
             probe: None,
             readiness,
         }
@@ -147,6 +150,18 @@ impl Slot {
             }),
         );
         self.meters.log_cut.increment(usage.log_cut_bytes);
+        self.log_cut_bytes += usage.log_cut_bytes;
+    }
+
+    /// Writes what was counted to the audit, exactly.
+    pub(super) fn flush(&mut self, identity: &Identity, recorder: &Recorder) {
+        self.collect_usage();
+        let actor = identity.actor(&self.stage.plugin);
+        self.counts.flush(recorder, &actor);
+        let cut_bytes = std::mem::take(&mut self.log_cut_bytes);
+        if cut_bytes > 0 {
+            recorder.record(evidence::log_cut(actor, &self.stage.plugin, cut_bytes));
+        }
     }
 
     fn faulted(&mut self, place: usize, fault: &Fault, work: &Work, identity: &Identity, recorder: &Recorder) {

@@ -205,7 +205,10 @@ fn own_endpoints(text: &OwnText, look_up: bool) -> OwnEndpoints {
             Ok(Host::Name(name)) => own.names.push((name, port)),
             // `localhost` and the like are no names for a plugin, so only their addresses matter.
             Err(_) if host == "localhost" => {
-                own.sockets.extend([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].map(|ip: IpAddr| SocketAddr::new(ip, port)));
+                own.sockets.extend(
+                    [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+                        .map(|ip: IpAddr| SocketAddr::new(ip, port)),
+                );
             }
             Err(_) => {}
         }
@@ -224,11 +227,7 @@ fn interfaces() -> Vec<IpAddr> {
     found.into_iter().filter(|interface| interface.name != "lo" && !interface.is_loopback()).map(|i| i.ip()).collect()
 }
 
-fn rule_profile(
-    index: usize,
-    rule: &EgressRule,
-    roots: &Arc<RootCertStore>,
-) -> Result<Option<RuleTls>, Diagnostic> {
+fn rule_profile(index: usize, rule: &EgressRule, roots: &Arc<RootCertStore>) -> Result<Option<RuleTls>, Diagnostic> {
     if rule.ca.is_none() && rule.client_cert.is_none() {
         return Ok(None);
     }

@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use portcullis_config::{Code, Diagnostic, Diagnostics, EgressGrant, EgressMode, Location, Node, Pipeline, Plugin, Setting};
+use portcullis_config::{
+    Code, Diagnostic, Diagnostics, EgressGrant, EgressMode, Location, Node, Pipeline, Plugin, Setting,
+};
 use portcullis_net::Resolver;
 use portcullis_policy::{Mode, Name, OwnEndpoints, Policy, PolicyParts, Smallest};
 
@@ -165,7 +167,11 @@ fn find<'a>(pipelines: &'a [Pipeline], name: &str) -> Result<(&'a Pipeline, &'a 
             .diagnostic(Code::ValueInvalid, format!("several pipelines have a plugin `{name}`"))
             .help("name the file of one of them instead of the folder")),
         (None, _) => {
-            let help = if all().next().is_none() { "the pipeline has no plugins".to_owned() } else { format!("there is: {}", names()) };
+            let help = if all().next().is_none() {
+                "the pipeline has no plugins".to_owned()
+            } else {
+                format!("there is: {}", names())
+            };
             Err(at.diagnostic(Code::ValueInvalid, format!("no plugin is named `{name}`")).help(help))
         }
     }

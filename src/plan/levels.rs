@@ -29,8 +29,7 @@ impl Levels {
         // Who is alone shares with nobody, and then a turn would be a price for nothing.
         let shared = node.tenants.len() > 1;
         let tenants = node.tenants.iter().map(|(name, tenant)| {
-            let turns =
-                shared.then(|| Arc::new(Turns::of_share(cores, u64::from(tenant.cpu_share()), all_shares)));
+            let turns = shared.then(|| Arc::new(Turns::of_share(cores, u64::from(tenant.cpu_share()), all_shares)));
             (name.clone(), (Level::new(Scope::Tenant, &tenant.limits), turns))
         });
         Self { tenants: tenants.collect(), node: Level::new(Scope::Node, &node.limits) }
@@ -40,7 +39,11 @@ impl Levels {
     pub(super) fn sums(&self, tenant: Option<&str>) -> Sums {
         let of_tenant = tenant.and_then(|name| self.tenants.get(name));
         Sums {
-            memory: of_tenant.and_then(|(level, _)| level.memory.clone()).into_iter().chain(self.node.memory.clone()).collect(),
+            memory: of_tenant
+                .and_then(|(level, _)| level.memory.clone())
+                .into_iter()
+                .chain(self.node.memory.clone())
+                .collect(),
             turns: of_tenant.and_then(|(_, turns)| turns.clone()),
         }
     }
@@ -64,7 +67,8 @@ impl Level {
         let queue = &limits.queue;
         let queue = (queue.messages.is_some() || queue.bytes.is_some()).then(|| {
             let messages = queue.messages.as_ref().map_or(usize::MAX, |limit| limit.value as usize);
-            let bytes = queue.bytes.as_ref().map_or(usize::MAX, |limit| usize::try_from(limit.value).unwrap_or(usize::MAX));
+            let bytes =
+                queue.bytes.as_ref().map_or(usize::MAX, |limit| usize::try_from(limit.value).unwrap_or(usize::MAX));
             Arc::new(QueueSum::new(Bounds { messages, bytes }))
         });
         let rate = |rate: &portcullis_config::Rate| (rate.count, rate.per);

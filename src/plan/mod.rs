@@ -17,8 +17,8 @@ pub(crate) mod walk;
 
 pub use admission::Table;
 pub use grant::Grant;
-pub use link_table::{Asked, Line, Verdict};
 pub(crate) use link_table::least;
+pub use link_table::{Asked, Line, Verdict};
 pub use lock::{LOCK_FILE, LockUse};
 
 pub use guarantee::Guarantee;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use portcullis_config::{
-    Clock, Code, Diagnostic, Diagnostics, Disposition, EgressGrant, EgressMode, Instance, Limits as TypedLimits, Location,
-    Pipeline, Plugin, PluginLogLevel, Setting,
+    Clock, Code, Diagnostic, Diagnostics, Disposition, EgressGrant, EgressMode, Instance, Limits as TypedLimits,
+    Location, Pipeline, Plugin, PluginLogLevel, Setting,
 };
 use portcullis_flow::Backoff;
 

@@ -145,7 +145,9 @@ impl Collector {
                         let uses = Uses { denied: count(event), reasons: [reason].into(), ..Uses::default() };
                         self.room = self.room.saturating_sub(plugin.asked(code, event, &uses));
                     }
-                    None => plugin.leave_out(&format!("{code} ({})", reason.map_or("other", Reason::as_str)), count(event)),
+                    None => {
+                        plugin.leave_out(&format!("{code} ({})", reason.map_or("other", Reason::as_str)), count(event))
+                    }
                 }
             }
         }
@@ -156,8 +158,17 @@ impl Collector {
     fn key(&self, event: &Value, code: &str) -> Option<(String, Option<String>, String)> {
         let known = matches!(
             code,
-            "plugin.linked" | "host.call" | "dns.lookup" | "dns.allowed" | "dns.denied" | "net.connect.allowed"
-                | "net.connect.denied" | "net.udp.allowed" | "net.udp.denied" | "http.allowed" | "http.denied"
+            "plugin.linked"
+                | "host.call"
+                | "dns.lookup"
+                | "dns.allowed"
+                | "dns.denied"
+                | "net.connect.allowed"
+                | "net.connect.denied"
+                | "net.udp.allowed"
+                | "net.udp.denied"
+                | "http.allowed"
+                | "http.denied"
         );
         let path = if code == "plugin.linked" { "/app/name" } else { "/actor/app_name" };
         let path = text(event, path).filter(|_| known)?;
@@ -183,7 +194,9 @@ impl Plugin {
         let data = event.pointer("/policy/data");
         let imports = data.and_then(|data| data.get("imports_linked")).and_then(Value::as_array);
         let is_network = |import: &Value| {
-            import.as_str().is_some_and(|import| import.starts_with("wasi:sockets/") || import.starts_with("wasi:http/"))
+            import
+                .as_str()
+                .is_some_and(|import| import.starts_with("wasi:sockets/") || import.starts_with("wasi:http/"))
         };
         let grants = data.and_then(|data| data.get("grants"));
         self.has_network |= imports.is_some_and(|imports| imports.iter().any(is_network))

@@ -5,15 +5,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use portcullis_net::{Call, guest_code};
 use portcullis_policy::{
-    Decision, Denied, Effect, Facts, Granted, Host, Name, Pin, Policy, Reason, Request, Smallest, Step, Transport, decide,
-    explain, parse_host, smallest, smallest_for_name,
+    Decision, Denied, Effect, Facts, Granted, Host, Name, Pin, Policy, Reason, Request, Smallest, Step, Transport,
+    decide, explain, parse_host, smallest, smallest_for_name,
 };
 
 use super::explain::Sight;
 
 /// What a request may look like, for whoever typed something else.
-pub(crate) const FORMS: &str =
-    "a request is `GET https://host/path` (any method, http or https), `tcp://host:port`, `udp://host:port` or `resolve NAME`";
+pub(crate) const FORMS: &str = "a request is `GET https://host/path` (any method, http or https), `tcp://host:port`, `udp://host:port` or `resolve NAME`";
 /// The longest text of a request, in bytes.
 pub(crate) const MAX_REQUEST_BYTES: usize = 32 << 10;
 /// Addresses that stand for any public one where a name was not looked up.
@@ -36,7 +35,9 @@ impl Asked {
         }
         let text = text.trim();
         match text.split_once(char::is_whitespace) {
-            Some((word, name)) if word.eq_ignore_ascii_case("resolve") => Ok(Self::Lookup { name: name.trim().to_owned() }),
+            Some((word, name)) if word.eq_ignore_ascii_case("resolve") => {
+                Ok(Self::Lookup { name: name.trim().to_owned() })
+            }
             Some((method, url)) => http(method, url.trim()),
             None => match text.split_once("://") {
                 Some(("tcp", rest)) => raw(Transport::Tcp, rest),
@@ -83,7 +84,9 @@ fn raw(transport: Transport, rest: &str) -> Result<Asked, String> {
     }
     let (host, port) = match rest.rsplit_once(':') {
         Some((host, port)) if !host.is_empty() && (!host.contains(':') || host.ends_with(']')) => (host, port),
-        Some((host, _)) if host.contains(':') => return Err(format!("an IPv6 address stands in brackets: `[{rest}]:port`")),
+        Some((host, _)) if host.contains(':') => {
+            return Err(format!("an IPv6 address stands in brackets: `[{rest}]:port`"));
+        }
         _ => return Err(format!("`{rest}` has no host or no port")),
     };
     let digits = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -169,7 +172,13 @@ impl Walk {
 pub(crate) fn walk(sight: Sight<'_>, asked: &Asked, look_up: impl FnOnce(&Granted) -> Answered) -> Walk {
     let mut walker = Walker {
         sight,
-        walk: Walk { stages: Vec::new(), decisive: None, outcome: Outcome::default(), answers: Vec::new(), notes: Vec::new() },
+        walk: Walk {
+            stages: Vec::new(),
+            decisive: None,
+            outcome: Outcome::default(),
+            answers: Vec::new(),
+            notes: Vec::new(),
+        },
     };
     match asked {
         Asked::Http { method, scheme, authority, path } => {
@@ -213,7 +222,8 @@ impl Walker<'_> {
         self.walk.outcome =
             Outcome { allowed: true, reason: granted.observed(), rule: granted.rule(), ..Outcome::default() };
         if granted.wants_hello() {
-            let note = "the connection must begin with a TLS ClientHello for that name, anything else is reset (`tls.*`)";
+            let note =
+                "the connection must begin with a TLS ClientHello for that name, anything else is reset (`tls.*`)";
             self.walk.notes.push(note.to_owned());
         }
     }

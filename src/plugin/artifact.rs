@@ -161,7 +161,8 @@ fn names(bytes: &[u8]) -> Result<Scan, LinkError> {
                 open.pop();
             }
             Payload::CustomSection(section) if section.name() == manifest::SECTION => {
-                let of_module = matches!(open.as_slice(), [part] if scan.parts.get(*part).is_some_and(|part| part.is_module));
+                let of_module =
+                    matches!(open.as_slice(), [part] if scan.parts.get(*part).is_some_and(|part| part.is_module));
                 let sections = match open.is_empty() {
                     true => &mut scan.manifests.root,
                     false if of_module => &mut scan.manifests.modules,

@@ -65,7 +65,10 @@ pub(super) fn in_child(program: &Path, component: &[u8]) -> Result<Vec<u8>, Comp
     let status = child.wait().map_err(CompileError::Start)?;
     let (code, complaint) = answer?;
     if !status.success() {
-        return Err(CompileError::Ended { status: status.to_string(), complaint: tame(&complaint, 1 << 10).into_owned() });
+        return Err(CompileError::Ended {
+            status: status.to_string(),
+            complaint: tame(&complaint, 1 << 10).into_owned(),
+        });
     }
     if code.len() as u64 > MAX_CODE_BYTES {
         return Err(CompileError::TooLarge);
@@ -80,7 +83,7 @@ fn converse(child: &mut Child, component: &[u8]) -> Result<(Vec<u8>, String), Co
     let stdout = child.stdout.take().ok_or_else(missing)?;
     let stderr = child.stderr.take().ok_or_else(missing)?;
     let component = component.to_vec();
-    let (answer, answered) = mpsc::channel();
+    let (answer, answered) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
         // A child that has ended does not read on; what it said tells why.
         drop(stdin.write_all(&component));

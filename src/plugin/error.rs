@@ -232,8 +232,12 @@ fn function_text(function: &str, found: Option<&str>, expected: Option<&str>, ve
             "the component does not fit version {version} of the contract: its function {function} is `{found}`, here it is \
              `{expected}`"
         ),
-        (None, _) => format!("the component does not fit version {version} of the contract: it lacks the function {function}"),
-        (Some(_), None) => format!("the component imports the function {function}, which version {version} of the contract does not have"),
+        (None, _) => {
+            format!("the component does not fit version {version} of the contract: it lacks the function {function}")
+        }
+        (Some(_), None) => format!(
+            "the component imports the function {function}, which version {version} of the contract does not have"
+        ),
     }
 }
 

@@ -25,8 +25,8 @@ mod waiting;
 #[cfg(test)]
 mod tests;
 
-pub use compile::{SUBCOMMAND as COMPILE_SUBCOMMAND, serve as serve_compiler};
 pub use artifact::Part;
+pub use compile::{SUBCOMMAND as COMPILE_SUBCOMMAND, serve as serve_compiler};
 pub use contract::Kind;
 pub use engine::{Sandbox, SandboxError, SandboxOptions};
 pub use error::{FoundFile, LinkError};

@@ -1,5 +1,7 @@
 //! The sandbox with real components. The hostile ones are named after what they do wrong.
 
+mod corpus;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -279,6 +281,28 @@ fn a_granted_clock_is_linked_and_its_use_is_counted() {
     assert_eq!(instance.process(&mut message()), Outcome::Pass);
     let usage = instance.usage();
     assert!(usage.host_calls.iter().any(|(name, count)| name.starts_with("wasi:clocks/") && *count > 0), "{usage:?}");
+}
+
+#[test]
+fn what_is_optional_and_was_not_granted_is_linked_and_each_call_of_it_is_refused() {
+    let without = |left_out: Wish| {
+        instance_with("asks-the-clock", |spec| {
+            spec.left_out = vec![left_out];
+            spec.grants = match left_out {
+                Wish::Clock => Grants { clock: None, ..all_grants() },
+                Wish::Log => Grants { log: None, ..all_grants() },
+                _ => Grants { random: false, ..all_grants() },
+            };
+        })
+    };
+    for wish in [Wish::Clock, Wish::Random] {
+        let fault = fault_of(without(wish));
+        assert_eq!(fault.kind, FaultKind::CapabilityDenied, "{fault}");
+        assert!(fault.detail.contains(wish.as_str()), "{fault}");
+    }
+    let mut silent = without(Wish::Log);
+    assert_eq!(silent.process(&mut message()), Outcome::Pass, "a line that nobody keeps is no fault");
+    assert!(silent.usage().log_cut_bytes > 0);
 }
 
 #[test]

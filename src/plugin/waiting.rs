@@ -25,6 +25,7 @@ pub(crate) fn handle() -> io::Result<Handle> {
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime.handle().clone());
     }
-    let made = Builder::new_multi_thread().worker_threads(THREADS).thread_name("portcullis-net").enable_all().build()?;
+    let made =
+        Builder::new_multi_thread().worker_threads(THREADS).thread_name("portcullis-net").enable_all().build()?;
     Ok(RUNTIME.get_or_init(|| made).handle().clone())
 }

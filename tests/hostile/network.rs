@@ -22,12 +22,25 @@ pub(super) fn reaching(guest: &str, egress: Value, more: Value) -> Value {
     plugin
 }
 
+/// The probe, with all that it asks for beside the network.
+pub(super) fn probe(egress: Value, more: Value) -> Value {
+    let mut plugin = reaching("probe", egress, more);
+    plugin["grants"]["clock"] = "precise".into();
+    plugin["grants"]["random"] = true.into();
+    plugin
+}
+
 /// The guest was refused with this code for each of its messages, and told what the audit says of it.
 fn refused_with(ran: &Ran, code: &str, messages: usize) {
     let letters = ran.letters("bad");
     assert_eq!(letters.len(), messages, "{letters:#?}\n{:#?}", ran.tally());
     for letter in &letters {
-        assert_eq!((letter.reason.as_str(), letter.code.as_str()), ("rejected", code), "{letters:#?}\n{:#?}", ran.tally());
+        assert_eq!(
+            (letter.reason.as_str(), letter.code.as_str()),
+            ("rejected", code),
+            "{letters:#?}\n{:#?}",
+            ran.tally()
+        );
     }
 }
 
@@ -40,12 +53,25 @@ fn the_metadata_services_are_out_of_reach_in_every_spelling() {
         let letters = ran.letters("bad");
         assert_eq!(letters.len(), 1, "{letters:#?}");
         assert_eq!(ran.values("bad"), ["ok"]);
-        assert_eq!(letters[0].detail.matches(", ").count(), 11, "twelve attempts, twelve refusals: {}", letters[0].detail);
+        assert_eq!(
+            letters[0].detail.matches(", ").count(),
+            11,
+            "twelve attempts, twelve refusals: {}",
+            letters[0].detail
+        );
         let denied = |code| ran.count(code, "");
-        assert_eq!(denied("net.connect.denied") + denied("dns.denied") + denied("http.denied"), 12, "{:#?}", ran.tally());
+        assert_eq!(
+            denied("net.connect.denied") + denied("dns.denied") + denied("http.denied"),
+            12,
+            "{:#?}",
+            ran.tally()
+        );
         assert!(ran.count("net.connect.denied", "addr.metadata") >= 1, "{:#?}", ran.tally());
         let alerts = ran.events.iter().filter(|event| event["status_detail"] == "addr.metadata");
-        assert!(alerts.clone().count() > 0 && alerts.clone().all(|event| event["is_alert"] == true && event["severity_id"] == 4));
+        assert!(
+            alerts.clone().count() > 0
+                && alerts.clone().all(|event| event["is_alert"] == true && event["severity_id"] == 4)
+        );
     }
 }
 
@@ -54,10 +80,14 @@ fn no_port_of_the_host_is_taken() {
     // The ports are taken already: whoever reached the system would be told so, and not that it is denied.
     let (tcp, udp) = (Server::decoy(), Mailbox::decoy());
     for egress in [json!([]), any_public()] {
-        let ran = Scene::new().bad(reaching("listens", egress.clone(), json!({ "config": { "to": tcp.address } })), &["listen"]).run();
+        let ran = Scene::new()
+            .bad(reaching("listens", egress.clone(), json!({ "config": { "to": tcp.address } })), &["listen"])
+            .run();
         refused_with(&ran, "access-denied", 1);
         assert_eq!(ran.count("net.bind.denied", "capability.absent"), 1, "{:#?}", ran.tally());
-        let ran = Scene::new().bad(reaching("binds-a-port", egress, json!({ "config": { "to": udp.address } })), &["bind"]).run();
+        let ran = Scene::new()
+            .bad(reaching("binds-a-port", egress, json!({ "config": { "to": udp.address } })), &["bind"])
+            .run();
         refused_with(&ran, "access-denied", 1);
         assert_eq!(ran.count("net.bind.denied", "capability.absent"), 1, "{:#?}", ran.tally());
         ran.assert_nothing_left();
@@ -79,7 +109,11 @@ fn a_secret_in_a_name_does_not_reach_a_name_server() {
 #[test]
 fn lookups_without_end_meet_their_rate() {
     let names = NameServer::start(|_, _| Some(vec![Ipv4Addr::new(93, 184, 216, 34)]));
-    let guest = reaching("resolves-forever", json!(["tcp://*.ok.test:443"]), json!({ "config": { "zone": "ok.test" }, "limits": { "deadline": "500ms", "lookups": 5, "host_calls": 1_000_000 } }));
+    let guest = reaching(
+        "resolves-forever",
+        json!(["tcp://*.ok.test:443"]),
+        json!({ "config": { "zone": "ok.test" }, "limits": { "deadline": "500ms", "lookups": 5, "host_calls": 1_000_000 } }),
+    );
     let ran = Scene::new().node(dns(&names)).bad(guest, &["resolve", "ok"]).run();
     assert!(names.asked().len() <= 8, "five at once and five a second: {:?}", names.asked());
     let letters = ran.letters("bad");
@@ -116,7 +150,11 @@ fn a_name_that_turns_inside_takes_nobody_there() {
     assert_eq!(inside.connections(), 0);
     assert_eq!(outside.connections(), 2, "{:#?}", ran.letters("bad"));
     refused_with(&ran, "access-denied", 2);
-    assert!(ran.letters("bad").iter().all(|letter| letter.detail.starts_with("the address alone")), "{:#?}", ran.letters("bad"));
+    assert!(
+        ran.letters("bad").iter().all(|letter| letter.detail.starts_with("the address alone")),
+        "{:#?}",
+        ran.letters("bad")
+    );
     assert_eq!((ran.count("net.connect.allowed", ""), ran.count("net.close", "")), (2, 2), "{:#?}", ran.tally());
     assert_eq!(ran.count("net.connect.denied", "addr.loopback"), 2, "{:#?}", ran.tally());
     let lookup = ran.events("dns.lookup")[0];
@@ -131,7 +169,8 @@ fn datagrams_to_a_resolver_are_refused_before_they_leave() {
     assert_eq!(decoy.seen(), []);
     refused_with(&ran, "access-denied", 2);
     assert_eq!(ran.count("net.udp.denied", "addr.loopback"), 2, "{:#?}", ran.tally());
-    let public = reaching("sends-udp-to-a-resolver", json!([{ "allow": "udp://0.0.0.0/0:*", "dangerous": true }]), json!({}));
+    let public =
+        reaching("sends-udp-to-a-resolver", json!([{ "allow": "udp://0.0.0.0/0:*", "dangerous": true }]), json!({}));
     let ran = Scene::new().bad(public, &["secret"]).run();
     refused_with(&ran, "access-denied", 1);
     assert_eq!(ran.count("net.udp.denied", "rule.dns_port"), 1, "{:#?}", ran.tally());
@@ -140,7 +179,11 @@ fn datagrams_to_a_resolver_are_refused_before_they_leave() {
 #[test]
 fn sockets_that_stay_open_are_bounded_and_end_with_their_instance() {
     let decoy = Server::decoy();
-    let guest = reaching("leaves-sockets-open", json!([tcp(decoy.address)]), json!({ "config": { "to": decoy.address }, "limits": { "connections": 3, "connects": "100/s" } }));
+    let guest = reaching(
+        "leaves-sockets-open",
+        json!([tcp(decoy.address)]),
+        json!({ "config": { "to": decoy.address }, "limits": { "connections": 3, "connects": "100/s" } }),
+    );
     let ran = Scene::new().bad(guest, &["open"; 6]).run();
     assert_eq!(decoy.connections(), 3);
     assert_eq!(ran.values("bad").len(), 3);
@@ -153,7 +196,11 @@ fn sockets_that_stay_open_are_bounded_and_end_with_their_instance() {
 #[test]
 fn a_storm_of_connects_that_nobody_finishes_meets_its_limits() {
     let decoy = Server::decoy();
-    let guest = reaching("storms-half-open-connects", json!([tcp(decoy.address)]), json!({ "config": { "to": decoy.address } }));
+    let guest = reaching(
+        "storms-half-open-connects",
+        json!([tcp(decoy.address)]),
+        json!({ "config": { "to": decoy.address } }),
+    );
     let ran = Scene::new().bad(guest, &["storm", "ok"]).run();
     assert!(decoy.connections() <= 8, "{}", decoy.connections());
     refused_with(&ran, "new-socket-limit", 1);
@@ -165,12 +212,21 @@ fn a_storm_of_connects_that_nobody_finishes_meets_its_limits() {
 #[test]
 fn a_redirect_is_the_guests_to_follow_and_each_step_of_it_is_decided() {
     let server = Server::start(|_| response("302 Found", "location: http://169.254.169.254/latest/meta-data/\r\n", ""));
-    let guest = reaching("follows-a-redirect-to-metadata", json!([http(&server)]), json!({ "config": { "url": url(&server) } }));
+    let guest = reaching(
+        "follows-a-redirect-to-metadata",
+        json!([http(&server)]),
+        json!({ "config": { "url": url(&server) } }),
+    );
     let ran = Scene::new().bad(guest, &["follow"]).run();
     assert_eq!(server.seen().len(), 1);
     refused_with(&ran, "destination-IP-prohibited", 1);
     assert!(ran.letters("bad")[0].detail.starts_with("request 1"), "{:#?}", ran.letters("bad"));
-    assert_eq!((ran.count("http.allowed", ""), ran.count("http.denied", "addr.metadata")), (1, 1), "{:#?}", ran.tally());
+    assert_eq!(
+        (ran.count("http.allowed", ""), ran.count("http.denied", "addr.metadata")),
+        (1, 1),
+        "{:#?}",
+        ran.tally()
+    );
     assert_eq!(ran.events("http.denied")[0]["is_alert"], true);
 }
 
@@ -207,7 +263,8 @@ fn a_flood_of_headers_does_not_leave() {
 #[test]
 fn a_response_without_an_end_costs_its_guest_and_nobody_else() {
     let server = Server::start(|_| Answer::Bomb);
-    let more = json!({ "config": { "url": url(&server) }, "limits": { "fuel": 100_000_000_000_u64, "deadline": "20s" } });
+    let more =
+        json!({ "config": { "url": url(&server) }, "limits": { "fuel": 100_000_000_000_u64, "deadline": "20s" } });
     let ran = Scene::new().bad(reaching("reads-a-response-bomb", json!([http(&server)]), more), &["read", "ok"]).run();
     println!("{} bytes were sent", server.sent());
     let letters = ran.letters("bad");

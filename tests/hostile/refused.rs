@@ -35,7 +35,12 @@ fn a_guest_that_fails_before_its_first_message_is_refused_with_its_fault() {
 fn a_gibibyte_in_many_small_memories_is_refused() {
     let ran = refuses("many-memories", json!({}), "configure.failed", &["memory limit=67108864"]);
     assert!(!ran.finished.stderr.contains("panicked"));
-    refuses("many-memories", json!({ "limits": { "memory": "512MiB" } }), "configure.failed", &["memory count too high"]);
+    refuses(
+        "many-memories",
+        json!({ "limits": { "memory": "512MiB" } }),
+        "configure.failed",
+        &["memory count too high"],
+    );
 }
 
 #[test]
@@ -46,7 +51,12 @@ fn an_import_that_the_manifest_hides_is_refused_even_where_it_is_granted() {
 #[test]
 fn an_import_without_a_grant_is_refused() {
     refuses("imports-sockets", json!({}), "import.denied", &["wasi:sockets", "egress"]);
-    refuses("asks-the-clock", json!({ "grants": { "random": true, "log": "info" } }), "import.denied", &["clock: coarse"]);
+    refuses(
+        "asks-the-clock",
+        json!({ "grants": { "random": true, "log": "info" } }),
+        "import.denied",
+        &["clock: coarse"],
+    );
 }
 
 #[test]
@@ -66,13 +76,19 @@ fn a_component_inside_a_component_gets_nothing_and_is_never_started() {
     let ran = Scene::new().bad(plugin("smuggles-a-component", json!({})), &["1", "2"]).run();
     ran.assert_nothing_left();
     assert_eq!(ran.values("bad"), ["1", "2"]);
-    let linked = ran.events("plugin.linked").into_iter().find(|event| event["app"]["name"] == "a/smuggles-a-component").unwrap();
+    let linked =
+        ran.events("plugin.linked").into_iter().find(|event| event["app"]["name"] == "a/smuggles-a-component").unwrap();
     assert!(!linked["policy"].to_string().contains("wasi:sockets"), "{linked:#}");
 }
 
 #[test]
 fn a_refusal_does_not_take_long() {
     let begun = std::time::Instant::now();
-    refuses("spins-in-configure", json!({ "limits": { "fuel": 1_000_000_000_000_u64, "deadline": "1s" } }), "configure.failed", &["deadline"]);
+    refuses(
+        "spins-in-configure",
+        json!({ "limits": { "fuel": 1_000_000_000_000_u64, "deadline": "1s" } }),
+        "configure.failed",
+        &["deadline"],
+    );
     assert!(begun.elapsed() < Duration::from_secs(20));
 }

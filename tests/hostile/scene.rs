@@ -115,7 +115,10 @@ impl Scene {
 
     /// A pipeline over a file of messages; `more` has its other keys.
     pub(super) fn pipeline_of(self, name: &str, tenant: &str, more: Value, plugin: Value, messages: &[&str]) -> Self {
-        let lines = messages.iter().enumerate().map(|(number, value)| json!({ "key": number.to_string(), "value": value }).to_string() + "\n");
+        let lines = messages
+            .iter()
+            .enumerate()
+            .map(|(number, value)| json!({ "key": number.to_string(), "value": value }).to_string() + "\n");
         fs::write(self.file(&format!("{name}-in.jsonl")), lines.collect::<String>()).unwrap();
         let source = json!({ "file": { "path": format!("{name}-in.jsonl"), "format": "jsonl" } });
         self.pipeline_from(name, tenant, source, more, plugin)
@@ -207,7 +210,8 @@ impl Running {
             fs::read_to_string(&file).is_ok_and(|text| text.matches('\n').count() >= MESSAGES)
         });
         println!("the neighbour's messages took {:?}", self.begun.elapsed());
-        let values: Vec<_> = lines(&file).into_iter().map(|line| (line["value"].clone(), line["headers"][0][0].clone())).collect();
+        let values: Vec<_> =
+            lines(&file).into_iter().map(|line| (line["value"].clone(), line["headers"][0][0].clone())).collect();
         let wanted: Vec<_> = (0..MESSAGES).map(|number| (json!(number.to_string()), json!("touched"))).collect();
         assert_eq!(values, wanted);
     }
@@ -248,10 +252,15 @@ impl Ran {
     /// The dead letters of a pipeline.
     pub(super) fn letters(&self, pipeline: &str) -> Vec<Letter> {
         let letter = |line: &Value| {
-            let headers: BTreeMap<&str, &str> = line["headers"].as_array().unwrap().iter()
+            let headers: BTreeMap<&str, &str> = line["headers"]
+                .as_array()
+                .unwrap()
+                .iter()
                 .filter_map(|header| Some((header[0].as_str()?, header[1].as_str()?)))
                 .collect();
-            let of = |name: &str| headers.get(format!("__portcullis.errors.{name}").as_str()).copied().unwrap_or_default().to_owned();
+            let of = |name: &str| {
+                headers.get(format!("__portcullis.errors.{name}").as_str()).copied().unwrap_or_default().to_owned()
+            };
             let value = line["value"].as_str().unwrap_or_default().to_owned();
             Letter { value, reason: of("reason"), code: of("code"), detail: of("message") }
         };
@@ -275,7 +284,12 @@ impl Ran {
         let mut tally = BTreeMap::new();
         for event in &self.events {
             let of = |name: &str| event[name].as_str().unwrap_or_default();
-            let key = format!("{} {} {}", event["metadata"]["event_code"].as_str().unwrap(), of("status_code"), of("status_detail"));
+            let key = format!(
+                "{} {} {}",
+                event["metadata"]["event_code"].as_str().unwrap(),
+                of("status_code"),
+                of("status_detail")
+            );
             *tally.entry(key).or_default() += event["count"].as_u64().unwrap_or(1);
         }
         tally
@@ -283,7 +297,9 @@ impl Ran {
 
     /// Nothing left the process: no connect, datagram, lookup or request was allowed.
     pub(super) fn assert_nothing_left(&self) {
-        for code in ["net.connect.allowed", "net.udp.allowed", "dns.allowed", "dns.lookup", "http.allowed", "http.request"] {
+        for code in
+            ["net.connect.allowed", "net.udp.allowed", "dns.allowed", "dns.lookup", "http.allowed", "http.request"]
+        {
             assert_eq!(self.count(code, ""), 0, "{code}: {:#?}", self.tally());
         }
     }

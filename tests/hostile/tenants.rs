@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::network::reaching;
+use super::network::probe;
 use super::scene::{Scene, budget, counted, plugin};
 use crate::support::wait::wait_for;
 
@@ -25,8 +25,15 @@ fn two_pipelines_of_a_tenant_share_its_memory() {
     let events = ran.events("budget.exceeded");
     assert_eq!(events.len(), letters.len());
     for event in events {
-        assert_eq!((&budget(event)["scope"], &event["metadata"]["tenant_uid"]), (&json!("tenant"), &json!("a")), "{event:#}");
-        assert!(event["status_detail"].as_str().unwrap().contains("41943040") || budget(event)["limit"] == 40 << 20, "{event:#}");
+        assert_eq!(
+            (&budget(event)["scope"], &event["metadata"]["tenant_uid"]),
+            (&json!("tenant"), &json!("a")),
+            "{event:#}"
+        );
+        assert!(
+            event["status_detail"].as_str().unwrap().contains("41943040") || budget(event)["limit"] == 40 << 20,
+            "{event:#}"
+        );
     }
     for pipeline in ["one", "two"] {
         assert!(ran.values(pipeline).len() >= 10, "{pipeline}: a fair part of it each");
@@ -41,12 +48,13 @@ fn a_plugin_that_fails_too_often_is_quarantined_for_a_while_and_then_probed() {
     let mut running = Scene::new().pipeline_from("bad", "a", source, json!({ "lanes": 1 }), guest).start();
     running.neighbour();
     let limit = Duration::from_secs(10);
-    let ready = |wanted: bool, running: &mut super::scene::Running| {
-        wait_for(limit, || Some(running.ready()).filter(|answer| answer.starts_with("HTTP/1.1 200") == wanted))
+    // The neighbour's end is told on the same page.
+    let mut says = |quarantined: bool| {
+        wait_for(limit, || Some(running.ready()).filter(|answer| answer.contains("quarantine") == quarantined))
     };
-    let not_ready = ready(false, &mut running).expect("/ready never said that a plugin is quarantined");
-    assert!(not_ready.contains("traps-after-n") && not_ready.contains("quarantine"), "{not_ready}");
-    assert!(ready(true, &mut running).is_some(), "/ready never took it back");
+    let not_ready = says(true).expect("/ready never said that a plugin is quarantined");
+    assert!(not_ready.starts_with("HTTP/1.1 503") && not_ready.contains("traps-after-n"), "{not_ready}");
+    assert!(says(false).is_some(), "/ready never took it back");
     let ran = running.end();
     assert_eq!(ran.finished.code(), 0);
     let letters = ran.letters("bad");
@@ -83,20 +91,27 @@ fn an_instance_lives_for_its_lane_a_batch_or_a_message() {
 fn messages_that_wait_together_leave_in_their_order() {
     const MESSAGES: usize = 40;
     let messages: Vec<String> = (0..MESSAGES)
-        .map(|number| json!({ "number": number, "ops": [{ "op": "sleep", "ms": if number % 3 == 0 { 300 } else { 30 } }] }).to_string())
+        .map(|number| {
+            json!({ "number": number, "ops": [{ "op": "sleep", "ms": if number % 3 == 0 { 300 } else { 30 } }] })
+                .to_string()
+        })
         .collect();
     let messages: Vec<&str> = messages.iter().map(String::as_str).collect();
-    let more = json!({ "grants": { "clock": "precise" }, "limits": { "concurrency": 20, "deadline": "5s" } });
+    let more = json!({ "limits": { "concurrency": 20, "deadline": "5s" } });
     let begun = Instant::now();
     let ran = Scene::new()
-        .pipeline_of("bad", "a", json!({ "lanes": 1, "order": "partition" }), reaching("probe", json!([]), more), &messages)
+        .pipeline_of("bad", "a", json!({ "lanes": 1, "order": "partition" }), probe(json!([]), more), &messages)
         .run();
     let took = begun.elapsed();
-    let numbers: Vec<usize> = ran.values("bad").iter().map(|value| {
-        let value: serde_json::Value = serde_json::from_str(value).unwrap();
-        assert_eq!(value["results"][0]["ok"], true);
-        usize::try_from(value["number"].as_u64().unwrap()).unwrap()
-    }).collect();
+    let numbers: Vec<usize> = ran
+        .values("bad")
+        .iter()
+        .map(|value| {
+            let value: serde_json::Value = serde_json::from_str(value).unwrap();
+            assert_eq!(value["results"][0]["ok"], true);
+            usize::try_from(value["number"].as_u64().unwrap()).unwrap()
+        })
+        .collect();
     assert_eq!(numbers, (0..MESSAGES).collect::<Vec<_>>(), "{:#?}", ran.letters("bad"));
     assert!(took < Duration::from_secs(4), "one after the other they take five seconds: {took:?}");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::network::{dns, http, reaching, url};
+use super::network::{dns, http, probe, reaching, url};
 use super::scene::Scene;
 use crate::support::names::NameServer;
 use crate::support::servers::{Server, response};
@@ -16,10 +16,6 @@ fn get(scheme: &str, authority: &str, path: &str, headers: Value) -> Value {
 
 fn message(ops: &[Value]) -> String {
     json!({ "ops": ops }).to_string()
-}
-
-fn clock() -> Value {
-    json!({ "grants": { "clock": "precise" } })
 }
 
 #[test]
@@ -40,11 +36,14 @@ fn f04_no_variant_of_the_host_header_leaves() {
         json!([["connection", "host"]]),
     ];
     let ops: Vec<Value> = variants.into_iter().map(|headers| get("http", &authority, "/", headers)).collect();
-    let ran = Scene::new().bad(reaching("probe", json!([http(&server)]), clock()), &[&message(&ops)]).run();
+    let ran = Scene::new().bad(probe(json!([http(&server)]), json!({})), &[&message(&ops)]).run();
     assert_eq!(server.seen(), Vec::<String>::new());
     let results = ran.results("bad").concat();
     for (op, result) in ops.iter().zip(&results) {
-        assert!(["setter", "HTTP-request-denied"].contains(&result["code"].as_str().unwrap_or_default()), "{op} {result}");
+        assert!(
+            ["setter", "HTTP-request-denied"].contains(&result["code"].as_str().unwrap_or_default()),
+            "{op} {result}"
+        );
     }
     let requests = results.iter().filter(|result| result["code"] != "setter").count();
     assert_eq!(ran.count("http.denied", "http.forbidden_header"), requests as u64, "{:#?}", ran.tally());
@@ -53,7 +52,9 @@ fn f04_no_variant_of_the_host_header_leaves() {
 #[test]
 fn f16_no_proxy_is_used_whatever_the_environment_or_the_answer_says() {
     let (proxy, names) = (Server::decoy(), NameServer::ok_test());
-    let server = Server::start(|_| response("407 Proxy Authentication Required", "proxy-authenticate: Basic realm=\"x\"\r\n", ""));
+    let server = Server::start(|_| {
+        response("407 Proxy Authentication Required", "proxy-authenticate: Basic realm=\"x\"\r\n", "")
+    });
     let authority = format!("ok.test:{}", server.port());
     let mut scene = Scene::new().node(dns(&names));
     for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
@@ -61,12 +62,16 @@ fn f16_no_proxy_is_used_whatever_the_environment_or_the_answer_says() {
     }
     let rule = json!([{ "allow": format!("http://{authority}"), "addresses": ["127.0.0.0/8"] }]);
     let op = get("http", &authority, "/", json!([]));
-    let ran = scene.bad(reaching("probe", rule, clock()), &[&message(&[op])]).run();
+    let ran = scene.bad(probe(rule, json!({})), &[&message(&[op])]).run();
     assert_eq!((proxy.connections(), server.connections()), (0, 1));
     let results = ran.results("bad").concat();
     assert_eq!((&results[0]["ok"], &results[0]["status"]), (&json!(true), &json!(407)), "{results:?}");
     let request = ran.events("http.request")[0];
-    assert_eq!(request["dst_endpoint"], json!({ "hostname": "ok.test", "ip": "127.0.0.1", "port": server.port() }), "{request:#}");
+    assert_eq!(
+        request["dst_endpoint"],
+        json!({ "hostname": "ok.test", "ip": "127.0.0.1", "port": server.port() }),
+        "{request:#}"
+    );
 }
 
 #[test]
@@ -135,13 +140,16 @@ fn g08_a_client_certificate_and_a_session_stay_with_the_tenant_who_has_them() {
     // After A was there and has left its session and its connection behind, were they anybody's.
     let b = message(&[json!({ "op": "sleep", "ms": 500 }), get("https", &authority, "/b", json!([]))]);
     let ran = scene
-        .bad(reaching("probe", of_a, clock()), &[&a, &a, &a])
-        .pipeline_of("other", "b", json!({ "lanes": 1 }), reaching("probe", rule(&authority, json!({})), clock()), &[&b])
+        .bad(probe(of_a, json!({})), &[&a, &a, &a])
+        .pipeline_of("other", "b", json!({ "lanes": 1 }), probe(rule(&authority, json!({})), json!({})), &[&b])
         .run();
     let visits = server.visits();
     let own = der(&certificate);
     let of = |path: &str| visits.iter().filter(|visit| visit.requests.contains(path)).collect::<Vec<_>>();
-    assert!(!of("GET /a ").is_empty() && of("GET /a ").iter().all(|visit| visit.client.as_ref() == Some(&own)), "{visits:#?}");
+    assert!(
+        !of("GET /a ").is_empty() && of("GET /a ").iter().all(|visit| visit.client.as_ref() == Some(&own)),
+        "{visits:#?}"
+    );
     let [visit] = of("GET /b ")[..] else { panic!("{visits:#?}\n{:#?}", ran.tally()) };
     assert!(visit.client.is_none() && !visit.resumed && !visit.requests.contains("GET /a "), "{visits:#?}");
     for result in [ran.results("bad").concat(), ran.results("other").concat()].concat() {
@@ -166,7 +174,7 @@ fn i02_two_tenants_share_no_connection_to_the_same_host() {
     }
     let plugin = |tenant: &str| {
         let client = json!({ "client_cert": { "cert": format!("{tenant}.pem"), "key": format!("{tenant}.key") } });
-        reaching("probe", rule(&authority, client), json!({ "grants": { "clock": "precise" }, "limits": { "concurrency": 1 } }))
+        probe(rule(&authority, client), json!({ "limits": { "concurrency": 1 } }))
     };
     let ask = |tenant: &str| message(&[get("https", &authority, &format!("/{tenant}"), json!([]))]);
     let (a, b) = (ask("a"), ask("b"));
@@ -178,7 +186,11 @@ fn i02_two_tenants_share_no_connection_to_the_same_host() {
     assert_eq!(visits.len(), 2, "one connection each, used twice: {visits:#?}\n{:#?}", ran.tally());
     for (path, certificate) in ["GET /a ", "GET /b "].into_iter().zip(&certificates) {
         let visit = visits.iter().find(|visit| visit.requests.contains(path)).unwrap();
-        assert_eq!((visit.requests.matches(path).count(), visit.requests.matches("GET ").count()), (2, 2), "{visits:#?}");
+        assert_eq!(
+            (visit.requests.matches(path).count(), visit.requests.matches("GET ").count()),
+            (2, 2),
+            "{visits:#?}"
+        );
         assert_eq!(visit.client.as_ref(), Some(certificate));
     }
     let connections: std::collections::BTreeSet<_> =

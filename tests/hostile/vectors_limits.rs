@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::network::{dns, reaching, tcp};
+use super::network::{dns, probe, reaching, tcp};
 use super::scene::{Scene, budget, plugin};
 use crate::support::names::NameServer;
 use crate::support::servers::Server;
@@ -16,7 +16,7 @@ use crate::support::wait::wait_until;
 fn b46_a_grant_that_the_operator_denies_is_refused_at_its_place() {
     let rule = json!(["tcp://169.254.169.254:80"]);
     let node = json!({ "egress": { "deny": ["169.254.0.0/16"], "consent": ["169.254.169.254/32"] } });
-    let ran = Scene::new().node(node).bad(reaching("probe", rule, json!({})), &["any"]).refused();
+    let ran = Scene::new().node(node).bad(probe(rule, json!({})), &["any"]).refused();
     let error = &ran.finished.stderr;
     assert!(error.contains("error[grant_overridden_by_deny]") && error.contains("bad.yaml:"), "{error}");
     assert_eq!(ran.count("config.rejected", "grant_overridden_by_deny"), 1, "{:#?}", ran.tally());
@@ -30,19 +30,30 @@ fn d19_ten_thousand_lookups_cost_one_query_and_are_all_accounted_for() {
     let message = json!({ "ops": ops }).to_string();
     let rule = json!([{ "allow": "tcp://ok.test:443", "addresses": ["127.0.0.0/8"] }]);
     let more = json!({
-        "grants": { "clock": "precise" },
+        ,
         "limits": { "deadline": "20s", "fuel": 100_000_000_000_u64, "output": "8MiB", "host_calls": 10_000_000, "concurrency": 1 },
     });
-    let ran = Scene::new().node(dns(&names)).bad(reaching("probe", rule, more), &[message.as_str(); 4]).run();
+    let ran = Scene::new().node(dns(&names)).bad(probe(rule, more), &[message.as_str(); 4]).run();
     assert_eq!((names.asked(), names.queries() <= 4), (vec!["ok.test".to_owned()], true), "{}", names.queries());
     let results = ran.results("bad").concat();
     let of = |code: &str| results.iter().filter(|result| result["code"] == code).count();
-    let (good, limited) = (results.iter().filter(|result| result["ok"] == true).count(), of("temporary-resolver-failure"));
+    let (good, limited) =
+        (results.iter().filter(|result| result["ok"] == true).count(), of("temporary-resolver-failure"));
     assert_eq!(good + limited, LOOKUPS);
     assert!(good >= 50 && limited > LOOKUPS / 2, "{good} {limited}");
     assert!(ran.count("budget.exceeded", "quota.dns") >= 1, "{:#?}", ran.tally());
     assert_eq!(ran.count("dns.denied", "quota.dns"), limited as u64, "{:#?}", ran.tally());
-    assert_eq!(ran.count("dns.lookup", ""), good as u64, "answers from memory are counted: {:#?}", ran.tally());
+    let calls = ran
+        .events("host.call")
+        .into_iter()
+        .filter(|event| event["api"]["operation"].as_str().unwrap().ends_with("from memory"));
+    let cached: u64 = calls.map(|event| event["count"].as_u64().unwrap()).sum();
+    assert_eq!(
+        ran.count("dns.lookup", "") + cached,
+        good as u64,
+        "answers from memory are counted: {:#?}",
+        ran.tally()
+    );
 }
 
 /// A port whose queue is full: the system drops what asks for a connection, as a host that is not there does.
@@ -59,8 +70,8 @@ fn black_hole() -> (TcpListener, Vec<TcpStream>, SocketAddr) {
 fn h03_connects_into_nothing_give_their_place_back_and_are_rate_limited() {
     let (_listener, _waiting, nowhere) = black_hole();
     let ops: Vec<Value> = (0..40).map(|_| json!({ "op": "tcp", "to": nowhere, "wait_ms": 5 })).collect();
-    let more = json!({ "grants": { "clock": "precise" }, "limits": { "connections": 2, "connects": 10, "deadline": "10s" } });
-    let ran = Scene::new().bad(reaching("probe", json!([tcp(nowhere)]), more), &[&json!({ "ops": ops }).to_string()]).run();
+    let more = json!({ "limits": { "connections": 2, "connects": 10, "deadline": "10s" } });
+    let ran = Scene::new().bad(probe(json!([tcp(nowhere)]), more), &[&json!({ "ops": ops }).to_string()]).run();
     let results = ran.results("bad").concat();
     let timeouts = results.iter().filter(|result| result["code"] == "timeout").count();
     assert!((10..=20).contains(&timeouts), "ten at once and ten a second: {timeouts} {results:?}");
@@ -75,19 +86,39 @@ fn h03_connects_into_nothing_give_their_place_back_and_are_rate_limited() {
 fn h06_a_tenant_at_its_ceiling_takes_nothing_from_another() {
     let decoy = Server::decoy();
     let node = json!({ "limits": { "connections": 6 }, "tenants": { "a": { "limits": { "connections": 2 } } } });
-    let open = json!({ "ops": [{ "op": "open-sockets", "count": 6, "to": decoy.address }, { "op": "sleep", "ms": 1200 }] }).to_string();
-    let other = json!({ "ops": [{ "op": "sleep", "ms": 500 }, { "op": "open-sockets", "count": 4, "to": decoy.address }] }).to_string();
-    let probe = || reaching("probe", json!([tcp(decoy.address)]), json!({ "grants": { "clock": "precise" }, "limits": { "deadline": "5s" } }));
-    let ran = Scene::new().node(node).bad(probe(), &[&open]).pipeline_of("other", "b", json!({}), probe(), &[&other]).run();
+    let open =
+        json!({ "ops": [{ "op": "open-sockets", "count": 6, "to": decoy.address }, { "op": "sleep", "ms": 1200 }] })
+            .to_string();
+    let other =
+        json!({ "ops": [{ "op": "sleep", "ms": 500 }, { "op": "open-sockets", "count": 4, "to": decoy.address }] })
+            .to_string();
+    let asks = || probe(json!([tcp(decoy.address)]), json!({ "limits": { "deadline": "5s" } }));
+    let ran =
+        Scene::new().node(node).bad(asks(), &[&open]).pipeline_of("other", "b", json!({}), asks(), &[&other]).run();
     assert_eq!(decoy.connections(), 2 + 4);
     let opened = |pipeline: &str, place: usize| ran.results(pipeline).concat()[place].clone();
-    assert_eq!((&opened("bad", 0)["opened"], &opened("bad", 0)["code"]), (&json!(2), &json!("new-socket-limit")), "{:#?}", opened("bad", 0));
-    assert_eq!((&opened("other", 1)["opened"], &opened("other", 1)["ok"]), (&json!(4), &json!(true)), "{:#?}", opened("other", 1));
+    assert_eq!(
+        (&opened("bad", 0)["opened"], &opened("bad", 0)["code"]),
+        (&json!(2), &json!("new-socket-limit")),
+        "{:#?}",
+        opened("bad", 0)
+    );
+    assert_eq!(
+        (&opened("other", 1)["opened"], &opened("other", 1)["ok"]),
+        (&json!(4), &json!(true)),
+        "{:#?}",
+        opened("other", 1)
+    );
     let events = ran.events("budget.exceeded");
     assert!(!events.is_empty());
     for event in events {
-        assert_eq!((&event["metadata"]["tenant_uid"], &event["status_code"]), (&json!("a"), &json!("quota.sockets")), "{event:#}");
-        assert_eq!((&budget(event)["scope"], &budget(event)["limit"]), (&json!("tenant"), &json!(2)), "{event:#}");
+        assert_eq!(
+            (&event["metadata"]["tenant_uid"], &event["status_code"]),
+            (&json!("a"), &json!("quota.sockets")),
+            "{event:#}"
+        );
+        // The plugin's own default was lowered to its tenant's, so it is met there first.
+        assert_eq!((&budget(event)["scope"], &budget(event)["limit"]), (&json!("plugin"), &json!(2)), "{event:#}");
     }
 }
 
@@ -96,7 +127,9 @@ fn h09_a_gibibyte_for_one_host_call_is_refused_before_it_is_copied() {
     let guest = reaching("passes-a-gigabyte", json!([]), json!({ "limits": { "deadline": "20s" } }));
     let mut running = Scene::new().bad(guest, &["pass", "ok"]).start();
     let dead = running.path().join("bad-dead.jsonl");
-    running.process.wait_until("the message is dead lettered", Duration::from_secs(20), || fs::read(&dead).is_ok_and(|bytes| !bytes.is_empty()));
+    running.process.wait_until("the message is dead lettered", Duration::from_secs(20), || {
+        fs::read(&dead).is_ok_and(|bytes| !bytes.is_empty())
+    });
     let peak = running.peak_bytes();
     running.neighbour();
     let ran = running.end();
@@ -111,8 +144,14 @@ fn h09_a_gibibyte_for_one_host_call_is_refused_before_it_is_copied() {
 
 #[test]
 fn h12_a_flood_of_log_lines_is_cut_counted_and_cannot_pass_for_the_operators_own() {
-    let logs = plugin("logs-without-end", json!({ "grants": { "log": "info" }, "limits": { "deadline": "10s", "fuel": 100_000_000_000_u64, "host_calls": 5000 } }));
-    let prints = plugin("writes-stdout", json!({ "grants": { "log": "info" }, "limits": { "deadline": "10s", "fuel": 100_000_000_000_u64, "host_calls": 5000 } }));
+    let logs = plugin(
+        "logs-without-end",
+        json!({ "grants": { "log": "info" }, "limits": { "deadline": "10s", "fuel": 100_000_000_000_u64, "host_calls": 5000 } }),
+    );
+    let prints = plugin(
+        "writes-stdout",
+        json!({ "grants": { "log": "info" }, "limits": { "deadline": "10s", "fuel": 100_000_000_000_u64, "host_calls": 5000 } }),
+    );
     let ran = Scene::new()
         .bad(logs, &["once", "forever", "once"])
         .pipeline_of("prints", "a", json!({ "lanes": 1 }), prints, &["once", "forever", "ok"])
@@ -125,7 +164,7 @@ fn h12_a_flood_of_log_lines_is_cut_counted_and_cannot_pass_for_the_operators_own
     assert_eq!((reasons("bad"), reasons("prints")), (vec!["host_calls".to_owned()], vec!["host_calls".to_owned()]));
     assert_eq!((ran.values("bad").len(), ran.values("prints").len()), (2, 2));
     assert!(ran.events.len() < 60, "{:#?}", ran.tally());
-    assert!(ran.count("budget.exceeded", "log.bytes") >= 3, "what was cut is told: {:#?}", ran.tally());
+    assert!(ran.count("budget.exceeded", "log.bytes") >= 2, "what was cut is told: {:#?}", ran.tally());
 }
 
 #[test]
@@ -148,7 +187,11 @@ fn i05_an_instance_of_one_tenant_never_serves_another() {
         let counts: Vec<String> = ran.letters(pipeline).into_iter().map(|letter| letter.detail).collect();
         assert_eq!(counts, ["1", "2", "3", "4", "5"], "{pipeline}: an instance of its own from its first message on");
     }
-    let linked: Vec<_> = ran.events("plugin.linked").into_iter().filter(|event| event["app"]["name"].as_str().unwrap().ends_with("/counts")).collect();
+    let linked: Vec<_> = ran
+        .events("plugin.linked")
+        .into_iter()
+        .filter(|event| event["app"]["name"].as_str().unwrap().ends_with("/counts"))
+        .collect();
     assert_eq!(linked.len(), 2);
     let tenants: Vec<_> = linked.iter().map(|event| event["metadata"]["tenant_uid"].as_str().unwrap()).collect();
     assert!(tenants.contains(&"a") && tenants.contains(&"b"), "{tenants:?}");

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 
 use serde_json::{Value, json};
 
-use super::network::{any_public, dns, reaching};
+use super::network::{any_public, dns, probe};
 use super::scene::Scene;
 use crate::support::names::NameServer;
 use crate::support::servers::{Mailbox, Server};
@@ -18,12 +18,13 @@ fn numeric_spellings(address: Ipv4Addr) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     for shape in shapes {
         for combination in 0..4_usize.pow(u32::try_from(shape.len()).unwrap()) {
-            let part = |(place, value): (usize, &u32)| match combination / 4_usize.pow(u32::try_from(place).unwrap()) % 4 {
-                0 => value.to_string(),
-                1 => format!("0{value:o}"),
-                2 => format!("0x{value:x}"),
-                _ => format!("0X{value:08X}"),
-            };
+            let part =
+                |(place, value): (usize, &u32)| match combination / 4_usize.pow(u32::try_from(place).unwrap()) % 4 {
+                    0 => value.to_string(),
+                    1 => format!("0{value:o}"),
+                    2 => format!("0x{value:x}"),
+                    _ => format!("0X{value:08X}"),
+                };
             all.insert(shape.iter().enumerate().map(part).collect::<Vec<_>>().join("."));
         }
     }
@@ -34,10 +35,12 @@ fn numeric_spellings(address: Ipv4Addr) -> BTreeSet<String> {
 fn other_spellings(address: Ipv4Addr) -> Vec<String> {
     let [a, b, c, d] = address.octets();
     let (high, low) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
-    let wide = |character: char| character.to_digit(10).map_or(character, |digit| char::from_u32(0xff10 + digit).unwrap());
+    let wide =
+        |character: char| character.to_digit(10).map_or(character, |digit| char::from_u32(0xff10 + digit).unwrap());
     let mut all = vec![address.to_string(), format!("{address}."), address.to_string().chars().map(wide).collect()];
     all.extend(['\u{3002}', '\u{ff0e}', '\u{ff61}'].map(|dot| address.to_string().replace('.', &dot.to_string())));
-    let embedded = ["::ffff:", "::", "::ffff:0:", "64:ff9b::", "64:ff9b:1::"].map(|prefix| format!("[{prefix}{high:x}:{low:x}]"));
+    let embedded =
+        ["::ffff:", "::", "::ffff:0:", "64:ff9b::", "64:ff9b:1::"].map(|prefix| format!("[{prefix}{high:x}:{low:x}]"));
     all.extend(embedded);
     all.push(format!("[2002:{high:x}:{low:x}::1]"));
     all
@@ -69,13 +72,16 @@ fn a25_every_spelling_of_an_inner_address_is_refused_and_each_refusal_is_recorde
         .flat_map(|host| {
             let authority = format!("{host}:{}", decoy.port());
             let bare = host.trim_matches(['[', ']']);
-            [json!({ "op": "http", "method": "GET", "scheme": "http", "authority": authority, "path": "/" }), json!({ "op": "resolve", "name": bare })]
+            [
+                json!({ "op": "http", "method": "GET", "scheme": "http", "authority": authority, "path": "/" }),
+                json!({ "op": "resolve", "name": bare }),
+            ]
         })
         .collect();
     let messages: Vec<String> = ops.chunks(64).map(|ops| json!({ "ops": ops }).to_string()).collect();
     let messages: Vec<&str> = messages.iter().map(String::as_str).collect();
-    let more = json!({ "grants": { "clock": "precise" }, "limits": { "deadline": "10s", "fuel": 10_000_000_000_u64, "lookups": 1000 } });
-    let ran = Scene::new().node(dns(&names)).bad(reaching("probe", any_public(), more), &messages).run();
+    let more = json!({ "limits": { "deadline": "10s", "fuel": 10_000_000_000_u64, "lookups": 1000 } });
+    let ran = Scene::new().node(dns(&names)).bad(probe(any_public(), more), &messages).run();
     assert_eq!((decoy.connections(), names.asked()), (0, vec![]));
     let results = ran.results("bad").concat();
     assert_eq!(results.len(), ops.len());
@@ -90,14 +96,17 @@ fn a25_every_spelling_of_an_inner_address_is_refused_and_each_refusal_is_recorde
 
 #[test]
 fn d13_a_pinned_address_serves_only_the_name_that_was_granted() {
-    let names = NameServer::start(|name, _| ["ok.test", "other.test"].contains(&name).then(|| vec![Ipv4Addr::LOCALHOST]));
+    let names =
+        NameServer::start(|name, _| ["ok.test", "other.test"].contains(&name).then(|| vec![Ipv4Addr::LOCALHOST]));
     for pinned in [true, false] {
         let server = Server::decoy();
         let rule = json!([{ "allow": format!("tcp://ok.test:{}", server.port()), "addresses": ["127.0.0.0/8"], "sni_pin": pinned }]);
-        let message = |name: &str| json!({ "ops": [{ "op": "tcp-name", "name": "ok.test", "port": server.port(), "send": client_hello(name) }] }).to_string();
+        let message = |name: &str| {
+            json!({ "ops": [{ "op": "tcp-name", "name": "ok.test", "port": server.port(), "send": client_hello(name) }] }).to_string()
+        };
         let (other, own) = (message("other.test"), message("ok.test"));
-        let more = json!({ "grants": { "clock": "precise" }, "limits": { "concurrency": 1 } });
-        let ran = Scene::new().node(dns(&names)).bad(reaching("probe", rule, more), &[&other, &own]).run();
+        let more = json!({ "limits": { "concurrency": 1 } });
+        let ran = Scene::new().node(dns(&names)).bad(probe(rule, more), &[&other, &own]).run();
         let seen = server.seen();
         assert_eq!(seen.len(), 2, "{:#?}", ran.tally());
         assert_eq!((seen[0].contains("other.test"), seen[1].contains("ok.test")), (!pinned, true), "{seen:?}");
@@ -117,10 +126,12 @@ fn e09_a_datagram_of_a_stranger_is_never_seen() {
         }
         own.send_to(b"answer", from).unwrap();
     });
-    let message = json!({ "ops": [{ "op": "udp", "to": peer.address, "send": "question", "read": 1, "wait_ms": 1500 }] }).to_string();
+    let message =
+        json!({ "ops": [{ "op": "udp", "to": peer.address, "send": "question", "read": 1, "wait_ms": 1500 }] })
+            .to_string();
     let rule = json!([format!("udp://{}", peer.address)]);
-    let more = json!({ "grants": { "clock": "precise" } });
-    let ran = Scene::new().bad(reaching("probe", rule, more), &[&message]).run();
+    let more = json!({});
+    let ran = Scene::new().bad(probe(rule, more), &[&message]).run();
     assert_eq!(peer.seen().len(), 1);
     let results = ran.results("bad").concat();
     assert_eq!((&results[0]["ok"], &results[0]["detail"]["read"]), (&json!(true), &json!("answer")), "{results:?}");
@@ -129,5 +140,9 @@ fn e09_a_datagram_of_a_stranger_is_never_seen() {
         assert_eq!(event["connection_info"]["direction_id"], 1, "{event:#}");
     }
     let traffic = ran.events("net.udp.traffic")[0];
-    assert_eq!((&traffic["traffic"]["packets_out"], &traffic["traffic"]["packets_in"]), (&json!(1), &json!(1)), "{traffic:#}");
+    assert_eq!(
+        (&traffic["traffic"]["packets_out"], &traffic["traffic"]["packets_in"]),
+        (&json!(1), &json!(1)),
+        "{traffic:#}"
+    );
 }

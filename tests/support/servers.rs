@@ -185,12 +185,15 @@ pub(crate) fn response(status: &str, headers: &str, body: &str) -> Answer {
     Answer::Whole(format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len()))
 }
 
+/// Who sent what.
+type Letters = Vec<(SocketAddr, Vec<u8>)>;
+
 /// A UDP socket on a free port of 127.0.0.1 that remembers who sent what.
 pub(crate) struct Mailbox {
     pub(crate) address: SocketAddr,
     socket: Arc<UdpSocket>,
     ended: Arc<AtomicBool>,
-    seen: Arc<Mutex<Vec<(SocketAddr, Vec<u8>)>>>,
+    seen: Arc<Mutex<Letters>>,
 }
 
 impl Mailbox {

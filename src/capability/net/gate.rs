@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use portcullis_audit::{Attempt, Budget as BudgetFact, Denials, Event};
+use portcullis_audit::{Attempt, Budget as BudgetFact, Denials, Event, Window, now_ms};
 use portcullis_policy::{Denied, Granted, Quota, Reason, Request, Target};
 
 use crate::egress::Egress;
@@ -41,6 +41,7 @@ struct Excess {
     kind: &'static str,
     exhausted: Exhausted,
     repeats: u64,
+    since_ms: u64,
 }
 
 impl Gate {
@@ -158,9 +159,9 @@ impl Gate {
             excess.repeats += 1;
             return;
         }
-        work.excess.push(Excess { kind, exhausted, repeats: 0 });
+        work.excess.push(Excess { kind, exhausted, repeats: 0, since_ms: now_ms() });
         drop(work);
-        egress.evidence().record(about(budget_event(egress, kind, exhausted, kind.to_owned()), source.as_ref()));
+        egress.evidence().record(about(budget_event(egress, kind, exhausted, None), source.as_ref()));
     }
 
     /// Records a refusal. Repeats within a second are counted and become one event.
@@ -214,13 +215,14 @@ impl Work {
     fn flush(&mut self, egress: &Arc<Egress>) {
         let evidence = egress.evidence();
         self.denials.flush(evidence.recorder(), evidence.actor());
-        self.excess.retain_mut(|Excess { kind, exhausted, repeats }| {
-            let count = std::mem::take(repeats);
-            if count > 0 {
-                let detail = format!("{kind}: met {count} more times");
-                evidence.record(budget_event(egress, kind, *exhausted, detail));
+        self.excess.retain_mut(|Excess { kind, exhausted, repeats, since_ms }| {
+            let end_ms = now_ms();
+            let window =
+                Window { count: std::mem::take(repeats), start_ms: std::mem::replace(since_ms, end_ms), end_ms };
+            if window.count > 0 {
+                evidence.record(budget_event(egress, kind, *exhausted, Some(window)));
             }
-            count > 0
+            window.count > 0
         });
     }
 }
@@ -234,9 +236,9 @@ impl Drop for Shared {
     }
 }
 
-fn budget_event(egress: &Arc<Egress>, kind: &'static str, exhausted: Exhausted, detail: String) -> Event {
+fn budget_event(egress: &Arc<Egress>, kind: &'static str, exhausted: Exhausted, window: Option<Window>) -> Event {
     let Exhausted { scope, limit } = exhausted;
-    let budget = BudgetFact { kind, limit: Some(limit), used: None, scope, detail };
+    let budget = BudgetFact { kind, limit: Some(limit), used: None, scope, detail: kind.to_owned(), window };
     Event::budget_exceeded(egress.evidence().actor().clone(), budget)
 }
 

@@ -65,11 +65,13 @@ impl Server {
         let script: Script = serde_json::from_slice(&std::fs::read(&path).with_context(context)?)
             .with_context(|| format!("{}: not the description of a server", path.display()))?;
         for (request, response) in &script.responses {
-            let is_request = request.split_once(' ').is_some_and(|(method, path)| {
-                !method.is_empty() && path.starts_with('/')
-            });
+            let is_request =
+                request.split_once(' ').is_some_and(|(method, path)| !method.is_empty() && path.starts_with('/'));
             if !is_request || StatusCode::from_u16(response.status).is_err() {
-                bail!("{}: `{request}` is no response: allowed is \"METHOD /path\" with a status of 100-999", path.display());
+                bail!(
+                    "{}: `{request}` is no response: allowed is \"METHOD /path\" with a status of 100-999",
+                    path.display()
+                );
             }
         }
         Self::start(script).map(Some)

@@ -5,9 +5,7 @@ use portcullis_audit::{
     Actor, Attempt, Connection, Context, Decided, Denial, Event, HostCall, HttpCall, HttpIntent, Linked, Lookup,
     MemoryStore, Recorder, RuleRef, Transport, Window,
 };
-use portcullis_policy::{
-    Decision, Facts, OwnEndpoints, Pin, Policy, PolicyParts, Request, RuleHost, decide,
-};
+use portcullis_policy::{Decision, Facts, OwnEndpoints, Pin, Policy, PolicyParts, Request, RuleHost, decide};
 use serde_json::json;
 
 use super::*;
@@ -38,15 +36,21 @@ fn call(method: &str, scheme: &str, path: &str) -> HttpCall {
 }
 
 fn http(method: &str, host: &str, ip: &str, path: &str) -> Event {
-    Event::http_allowed(actor(), HttpIntent { call: call(method, "https", path), decided: decided(Some(host), Some(ip), 443, None) })
+    Event::http_allowed(
+        actor(),
+        HttpIntent { call: call(method, "https", path), decided: decided(Some(host), Some(ip), 443, None) },
+    )
 }
 
-fn denied(attempt: Attempt, hostname: Option<&str>, ip: Option<&str>, port: Option<u16>, reason: &'static str) -> Event {
-    let destination = audit::Destination {
-        hostname: hostname.map(str::to_owned),
-        ip: ip.map(|ip| ip.parse().unwrap()),
-        port,
-    };
+fn denied(
+    attempt: Attempt,
+    hostname: Option<&str>,
+    ip: Option<&str>,
+    port: Option<u16>,
+    reason: &'static str,
+) -> Event {
+    let destination =
+        audit::Destination { hostname: hostname.map(str::to_owned), ip: ip.map(|ip| ip.parse().unwrap()), port };
     let denial = Denial {
         attempt,
         destination,
@@ -103,7 +107,11 @@ fn allows(policy: &Policy, event: &Value) -> bool {
         _ => None,
     });
     let address: Option<IpAddr> = text(event, "/dst_endpoint/ip").map(|ip| ip.parse().unwrap());
-    let pins: Vec<Pin> = name.iter().zip(address).map(|(name, address)| Pin { name: name.clone(), address, expires_ms: 1, lookup: 0 }).collect();
+    let pins: Vec<Pin> = name
+        .iter()
+        .zip(address)
+        .map(|(name, address)| Pin { name: name.clone(), address, expires_ms: 1, lookup: 0 })
+        .collect();
     let facts = Facts { now_ms: 0, pins: &pins, exhausted: None };
     let ask = |request: &Request<'_>| matches!(decide(policy, request, &facts), Decision::Allow(_));
     let socket = || std::net::SocketAddr::new(address.unwrap(), number(event, "/dst_endpoint/port").unwrap());
@@ -114,7 +122,8 @@ fn allows(policy: &Policy, event: &Value) -> bool {
         "http.allowed" => {
             let authority = format!("{}:{}", name.as_ref().unwrap(), number(event, "/dst_endpoint/port").unwrap());
             let method = text(event, "/http_request/http_method").or_else(|| text(event, "/activity_name")).unwrap();
-            let (scheme, path) = (text(event, "/http_request/url/scheme").unwrap(), text(event, "/http_request/url/path").unwrap());
+            let (scheme, path) =
+                (text(event, "/http_request/url/scheme").unwrap(), text(event, "/http_request/url/path").unwrap());
             let request = Request::Http { method, scheme, authority: &authority, path };
             match decide(policy, &request, &facts) {
                 Decision::Allow(http) => ask(&Request::HttpDial { http: &http, address: address.unwrap() }),
@@ -219,7 +228,11 @@ fn what_was_denied_is_granted_on_demand_only_and_never_what_no_rule_may_change()
     let with = suggest(&written, true);
     assert_eq!(
         texts(&with),
-        [r#"{ allow: "https://a.test", methods: ["GET"], paths: ["/x"] }"#, r#"{ allow: "tcp://93.184.216.34:80" }"#, r#"{ allow: "tls://c.test" }"#]
+        [
+            r#"{ allow: "https://a.test", methods: ["GET"], paths: ["/x"] }"#,
+            r#"{ allow: "tcp://93.184.216.34:80" }"#,
+            r#"{ allow: "tls://c.test" }"#
+        ]
     );
     let left_out: Vec<_> = with.left_out.iter().map(|(what, count)| (what.as_str(), *count)).collect();
     assert_eq!(left_out.len(), 3, "{left_out:?}");
@@ -247,7 +260,8 @@ fn host_calls_become_the_capabilities_with_the_value_that_was_granted() {
         ]),
         false,
     );
-    let expected = [("clock", ("precise".to_owned(), 7)), ("log", ("info".to_owned(), 1)), ("random", ("true".to_owned(), 0))];
+    let expected =
+        [("clock", ("precise".to_owned(), 7)), ("log", ("info".to_owned(), 1)), ("random", ("true".to_owned(), 0))];
     assert_eq!(suggestion.capabilities, expected.into());
     assert_eq!(suggestion.egress.map(|rules| rules.len()), Some(0), "it is linked with the network and did not use it");
 }

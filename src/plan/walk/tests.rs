@@ -50,8 +50,20 @@ fn requests_are_read_as_a_plugin_would_make_them() {
     assert_eq!(Asked::parse("get https://a.test?q=1"), http("get", "https", "a.test", "?q=1"));
     assert_eq!(Asked::parse("GET ftp://u@a.test:1/x#y"), http("GET", "ftp", "u@a.test:1", "/x#y"));
     for text in [
-        "", "resolve", "a.test", "GET a.test", "https://a.test/", "tls://a.test:443", "tcp://a.test", "tcp://:80",
-        "tcp://a.test:", "tcp://a.test:+1", "tcp://a.test:65536", "tcp://a.test:80/", "tcp://2606::1:80", "GET https://a b/",
+        "",
+        "resolve",
+        "a.test",
+        "GET a.test",
+        "https://a.test/",
+        "tls://a.test:443",
+        "tcp://a.test",
+        "tcp://:80",
+        "tcp://a.test:",
+        "tcp://a.test:+1",
+        "tcp://a.test:65536",
+        "tcp://a.test:80/",
+        "tcp://2606::1:80",
+        "GET https://a b/",
     ] {
         assert!(Asked::parse(text).is_err(), "{text}");
     }
@@ -65,9 +77,18 @@ fn a_name_is_followed_from_its_lookup_over_each_answer_to_the_connect() {
     assert_eq!(stages(&walked), ["lookup", "answer", "answer", "answer", "connect", "connect"]);
     assert_eq!((walked.outcome.allowed, walked.outcome.rule, walked.decisive), (true, Some(0), Some(4)));
     assert_eq!(walked.stages[1].refused, Some(Reason::AddrPrivate), "the plugin is not shown it");
-    assert_eq!(denied(&rules, "tcp://db.test:5432", &["10.1.2.3"]), (Some(Reason::AddrPrivate), Some("name-unresolvable")));
-    assert_eq!(denied(&rules, "tcp://db.test:5433", &["93.184.216.34"]), (Some(Reason::RulePort), Some("access-denied")));
-    assert_eq!(denied(&rules, "udp://db.test:5432", &["93.184.216.34"]), (Some(Reason::RuleProto), Some("access-denied")));
+    assert_eq!(
+        denied(&rules, "tcp://db.test:5432", &["10.1.2.3"]),
+        (Some(Reason::AddrPrivate), Some("name-unresolvable"))
+    );
+    assert_eq!(
+        denied(&rules, "tcp://db.test:5433", &["93.184.216.34"]),
+        (Some(Reason::RulePort), Some("access-denied"))
+    );
+    assert_eq!(
+        denied(&rules, "udp://db.test:5432", &["93.184.216.34"]),
+        (Some(Reason::RuleProto), Some("access-denied"))
+    );
     let walked = go(&rules, "tcp://other.test:5432", &["93.184.216.34"]);
     assert_eq!(stages(&walked), ["lookup"], "nothing is asked of the network for it");
     assert_eq!(walked.outcome.guest_code, Some("permanent-resolver-failure"));
@@ -92,7 +113,12 @@ fn without_answers_the_port_is_judged_all_the_same_and_the_missing_lookup_is_not
 
 #[test]
 fn an_http_request_is_decided_then_its_answers_then_its_dial() {
-    let text = RuleText { allow: "https://a.test", methods: Some(vec!["GET"]), paths: Some(vec!["/v1/"]), ..RuleText::default() };
+    let text = RuleText {
+        allow: "https://a.test",
+        methods: Some(vec!["GET"]),
+        paths: Some(vec!["/v1/"]),
+        ..RuleText::default()
+    };
     let rules = PolicyParts { rules: vec![Rule::parse(&text).unwrap()], ..PolicyParts::default() };
     let walked = go(&rules, "GET https://a.test/v1/x?q=1", &["93.184.216.34"]);
     assert_eq!((walked.outcome.allowed, stages(&walked)), (true, vec!["request", "answer", "dial"]));
@@ -118,7 +144,8 @@ fn the_bridges_own_endpoints_are_refused_by_address_and_by_name() {
         names: vec![(broker, 9093)],
         interfaces: ips(&["93.184.216.40"]),
     };
-    let rules = PolicyParts { own, ..parts(&["tcp://broker.test:9093", "tcp://broker.test:80", "https://broker.test:9093"]) };
+    let rules =
+        PolicyParts { own, ..parts(&["tcp://broker.test:9093", "tcp://broker.test:80", "https://broker.test:9093"]) };
     assert_eq!(denied(&rules, "tcp://127.0.0.1:9092", &[]).0, Some(Reason::AddrSelf));
     assert_eq!(denied(&rules, "tcp://93.184.216.40:1", &[]).0, Some(Reason::AddrSelf));
     assert_eq!(denied(&rules, "tcp://broker.test:9093", &["93.184.216.34"]).0, Some(Reason::AddrSelf));
@@ -148,7 +175,11 @@ fn observe_mode_and_a_tls_rule_are_told() {
     assert_eq!((outcome.allowed, outcome.reason, outcome.rule), (true, Some(Reason::RuleNoMatch), None));
     assert_eq!(denied(&observe, "GET https://a.test/", &["10.0.0.1"]).0, Some(Reason::AddrPrivate));
     let walked = go(&parts(&["tls://mail.test:465"]), "tcp://mail.test:465", &["93.184.216.34"]);
-    assert!(walked.outcome.allowed && walked.notes.iter().any(|note| note.contains("ClientHello")), "{:?}", walked.notes);
+    assert!(
+        walked.outcome.allowed && walked.notes.iter().any(|note| note.contains("ClientHello")),
+        "{:?}",
+        walked.notes
+    );
 }
 
 #[test]
@@ -170,7 +201,9 @@ fn the_smallest_rule_changes_the_decision_unless_a_deny_stands_against_it() {
         granted.rules.push(smallest.rule);
         assert_eq!(go(&granted, request, answers).outcome.allowed, grantable, "{request}");
     }
-    for request in ["resolve 0x7f.1", "tcp://0.0.0.0:80", "tcp://a.test:0", "tcp://224.0.0.1:1", "CONNECT https://a.test/"] {
+    for request in
+        ["resolve 0x7f.1", "tcp://0.0.0.0:80", "tcp://a.test:0", "tcp://224.0.0.1:1", "CONNECT https://a.test/"]
+    {
         assert_eq!(Asked::parse(request).unwrap().smallest(&[]), None, "{request}");
     }
 }

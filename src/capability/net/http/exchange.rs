@@ -162,7 +162,14 @@ impl Exchange {
             _ => return,
         };
         let kind = failure.map_or("", Reason::as_str);
-        let budget = Budget { kind, limit: Some(limit), used: None, scope: Scope::Invocation, detail: String::new() };
+        let budget = Budget {
+            kind,
+            limit: Some(limit),
+            used: None,
+            scope: Scope::Invocation,
+            detail: String::new(),
+            window: None,
+        };
         let event = Event::budget_exceeded(evidence.actor().clone(), budget);
         evidence.record(about(event, self.source.as_ref()));
     }

@@ -121,6 +121,12 @@ fn the_smallest_grant_for_a_path_with_a_star_is_its_folder_and_a_rule_prints_as_
         assert!(matches!(decide(&policy_of(vec![rule]), &request, &NO_FACTS), Decision::Allow(_)), "{path}");
     }
     let seconds = std::time::Duration::from_secs;
-    let text = RuleText { allow: "tcp://a.test:53", ttl: Some((seconds(5), seconds(60))), sni_pin: true, dns_port: true, ..RuleText::default() };
+    let text = RuleText {
+        allow: "tcp://a.test:53",
+        ttl: Some((seconds(5), seconds(60))),
+        sni_pin: true,
+        dns_port: true,
+        ..RuleText::default()
+    };
     assert_eq!(rule_of(&text).yaml(), r#"{ allow: "tcp://a.test:53", ttl: 5s..60s, sni_pin: true, dns_port: true }"#);
 }

@@ -142,7 +142,7 @@ fn measure(arguments: &Arguments, bridge: &mut Child) -> Result<Round> {
     let stdout = bridge.stdout.take().context("a pipe")?;
     let total = arguments.rate.saturating_mul(arguments.seconds) as usize;
     let pause = Duration::from_secs(1) / arguments.rate.max(1);
-    let (arrived, arrivals) = std::sync::mpsc::channel();
+    let (arrived, arrivals) = std::sync::mpsc::sync_channel(1 << 16);
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(std::io::Result::ok) {
             if arrived.send((line, Instant::now())).is_err() {

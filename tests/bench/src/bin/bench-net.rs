@@ -102,7 +102,10 @@ fn main() -> Result<()> {
         bridge.push(server.rate(arguments.count)? / ideal);
         eprintln!("round {round}: {:.2} client, {:.2} bridge of concurrency / latency", last(&client), last(&bridge));
     }
-    println!("| contestant | of concurrency / latency ({} / {} ms) |\n|---|---|", arguments.concurrency, arguments.latency_ms);
+    println!(
+        "| contestant | of concurrency / latency ({} / {} ms) |\n|---|---|",
+        arguments.concurrency, arguments.latency_ms
+    );
     println!("| plain client | {:.2} |\n| bridge with a plugin that asks | {:.2} |", median(&client), median(&bridge));
     if let Some(path) = &arguments.json {
         let result = json!({
@@ -176,7 +179,8 @@ sink: {{ file: {{ path: out.jsonl }} }}
         concurrency = arguments.concurrency,
     );
     std::fs::write(folder.path().join("pipeline.yaml"), pipeline)?;
-    let node = "audit: { file: audit.jsonl }\nadmin: { listen: \"127.0.0.1:0\" }\negress: { consent: [\"127.0.0.0/8\"] }\n";
+    let node =
+        "audit: { file: audit.jsonl }\nadmin: { listen: \"127.0.0.1:0\" }\negress: { consent: [\"127.0.0.0/8\"] }\n";
     std::fs::write(folder.path().join("portcullis.yaml"), node)?;
     let program = arguments.portcullis.canonicalize().context("the bridge is missing: cargo build --release")?;
     let log = std::fs::File::create(folder.path().join("log"))?;
