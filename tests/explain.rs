@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::names::NameServer;
 use crate::support::process::{Finished, run};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -164,7 +165,7 @@ fn an_operators_deny_is_named_with_its_line_and_no_grant_is_suggested() {
         (&json!("rule.operator_deny"), &Value::Null),
         "{decided:#}"
     );
-    assert_eq!(decided["rule"]["at"], "./portcullis.yaml:3:7".trim_start_matches("./"));
+    assert_eq!(decided["rule"]["at"], "portcullis.yaml:3:7");
 }
 
 #[test]
@@ -225,6 +226,26 @@ fn what_cannot_be_read_is_refused_with_what_is_allowed() {
     assert_eq!((other.code(), other.stderr.contains("there is: `rates`, `plain`")), (2, true), "{other:?}");
     fs::write(path.join("pipeline.yaml"), PIPELINE.replace("https://api.example.com", "https://*")).unwrap();
     assert_eq!(explain(path, &["--request", "resolve a.test"]).code(), 2, "the same mistakes as `check`");
+}
+
+#[test]
+fn only_with_resolve_are_the_configured_name_servers_asked_and_only_for_names_that_are_granted() {
+    let servers = NameServer::start(|name, _| (name == "db.example.com").then(|| vec!["10.1.2.3".parse().unwrap()]));
+    // A broker's name would be looked up the way the Kafka client does it, outside of this test.
+    let folder = folder(&PIPELINE.replace(",broker.example.com:9093", ""));
+    let node = format!("egress: {{ dns: {{ servers: [\"{}\"] }} }}\n", servers.address());
+    fs::write(folder.path().join("portcullis.yaml"), node).unwrap();
+    let request = "tcp://db.example.com:5432";
+    assert_eq!(decided(folder.path(), request, &[])["answers"], json!({ "source": "none", "addresses": [] }));
+    assert_eq!(decided(folder.path(), "tcp://other.example.com:5432", &["--resolve"])["reason"], "rule.no_match");
+    assert_eq!(servers.asked(), Vec::<String>::new(), "a query is a way out");
+    let found = decided(folder.path(), request, &["--resolve"]);
+    assert_eq!(found["answers"], json!({ "source": "name_servers", "addresses": ["10.1.2.3"] }), "{found:#}");
+    assert_eq!((&found["reason"], &found["guest_code"]), (&json!("addr.private"), &json!("name-unresolvable")));
+    assert_eq!(servers.asked(), ["db.example.com"]);
+    let missing = decided(folder.path(), "GET https://api.example.com/v1/", &["--resolve"]);
+    assert_eq!((&missing["reason"], &missing["step"]), (&json!("dns.failed"), &Value::Null), "{missing:#}");
+    assert_eq!((&missing["guest_code"], &missing["smallest_grant"]), (&json!("DNS-error"), &Value::Null));
 }
 
 /// What the audit of a run in observe mode holds of an HTTP request.

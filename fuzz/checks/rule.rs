@@ -31,7 +31,7 @@ pub(crate) fn check(data: &[u8]) {
     match Rule::parse_ceiling(allow) {
         Ok(ceiling) => {
             assert_eq!(Rule::parse_ceiling(&ceiling.to_string()), Ok(ceiling.clone()));
-            assert!(covers(&[ceiling.clone()], &ceiling), "{ceiling} is not below itself");
+            assert!(covers(std::slice::from_ref(&ceiling), &ceiling), "{ceiling} is not below itself");
         }
         Err(errors) => refused(&RuleText { allow, ..RuleText::default() }, &errors),
     }

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use portcullis_connector_api::{Bytes, Channel, Headers, Message};
 use portcullis_net::{Egress, HasNet, NetGuest, NetParts, Record};
@@ -147,6 +147,13 @@ impl Guest {
     pub(super) fn about(&mut self, record: impl FnOnce() -> Record) {
         if let Some(net) = &mut self.net {
             net.begin(Some(record()));
+        }
+    }
+
+    /// Says when the call that begins now ends: no request lives longer.
+    pub(super) fn ends_after(&mut self, deadline: Duration) {
+        if let Some(net) = &mut self.net {
+            net.call_ends(Instant::now().checked_add(deadline));
         }
     }
 

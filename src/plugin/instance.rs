@@ -256,6 +256,7 @@ async fn guarded_waiting<R>(
 ) -> Result<R, Fault> {
     arm(store, limits)?;
     let deadline = Duration::from_millis(limits.deadline_ms);
+    store.data_mut().ends_after(deadline);
     let answer = {
         let mut call = pin!(tokio::time::timeout(deadline, call(&mut *store)));
         poll_fn(|context| {

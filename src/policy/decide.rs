@@ -5,7 +5,7 @@ use crate::decision::{Decision, Denied, Expected, Granted};
 use crate::explain::{Silent, Trace};
 use crate::search::{Match, Search};
 use crate::suggest::least_rule;
-use crate::{Facts, Hello, Host, Mode, Name, Pin, Policy, Quota, Reason, Request, parse_host};
+use crate::{Facts, Hello, Host, Mode, Name, Pin, Policy, Quota, Reason, Request, Rule, RuleHost, parse_host};
 
 /// Decides about one request. The first of seven steps that says no names the reason; the order is a promise:
 ///
@@ -179,6 +179,20 @@ fn find(policy: &Policy, case: &Case<'_>, facts: &Facts<'_>) -> Result<Found, (R
             Some(rule) => Err((Reason::DnsUnpinned, Some(rule))),
             None => Err((Reason::RuleNoMatch, None)),
         },
+        (Speech::Http(_), Some(port)) => {
+            // Rare, so the rules are looked through: a literal where only a name was granted.
+            let is_named = |rule: &Rule| {
+                Some(rule.proto()) == case.speech().proto()
+                    && rule.ports().contains(port)
+                    && matches!(rule.host(), RuleHost::Name(_) | RuleHost::Suffix(_))
+            };
+            let literal = case.address.is_some()
+                && matches!(case.speech(), Speech::Http(http) if matches!(http.host, Host::Address(_)));
+            match policy.rules().iter().position(is_named).filter(|_| literal) {
+                Some(rule) => Err((Reason::DnsUnpinned, Some(rule))),
+                None => Err((Reason::RuleNoMatch, None)),
+            }
+        }
         _ => Err((Reason::RuleNoMatch, None)),
     }
 }

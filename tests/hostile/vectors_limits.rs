@@ -30,7 +30,6 @@ fn d19_ten_thousand_lookups_cost_one_query_and_are_all_accounted_for() {
     let message = json!({ "ops": ops }).to_string();
     let rule = json!([{ "allow": "tcp://ok.test:443", "addresses": ["127.0.0.0/8"] }]);
     let more = json!({
-        ,
         "limits": { "deadline": "20s", "fuel": 100_000_000_000_u64, "output": "8MiB", "host_calls": 10_000_000, "concurrency": 1 },
     });
     let ran = Scene::new().node(dns(&names)).bad(probe(rule, more), &[message.as_str(); 4]).run();

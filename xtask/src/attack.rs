@@ -8,7 +8,7 @@ use crate::steps::{self, Steps};
 use crate::{cargo_target, guests, prerequisites};
 
 /// The vectors that are in the tests; without a file named, the first are run.
-pub(crate) const VECTORS: [&str; 1] = ["tests/attack/egress-vectors.jsonl"];
+pub(crate) const VECTORS: [&str; 2] = ["tests/attack/egress-vectors.jsonl", "tests/attack/more-vectors.jsonl"];
 
 pub(crate) fn run(root: &Path, file: Option<&Path>, arguments: &[OsString]) -> anyhow::Result<ExitCode> {
     let file = match file {

@@ -268,7 +268,8 @@ impl Way {
     /// A name that gave no address: refused by us, or not known to the DNS.
     fn unresolved(&self, reason: Reason) -> Failure {
         let word = reason.as_str();
-        if word.starts_with("addr.") || word.starts_with("quota.") || reason == Reason::DnsRebind {
+        let is_refusal = ["addr.", "quota.", "rule."].iter().any(|group| word.starts_with(group));
+        if is_refusal || reason == Reason::DnsRebind {
             return self.refused(&refusal(reason, &self.granted, &self.target));
         }
         let host = Destination { hostname: self.hostname(), ip: None, port: Some(self.target.port) };
