@@ -104,6 +104,8 @@ fn f22_a_body_that_is_never_written_is_cut_and_its_connection_given_back() {
     assert!(letters.len() == 2 && letters.iter().all(|letter| letter.reason == "deadline"), "{letters:#?}");
     assert_eq!(ran.count("budget.exceeded", "deadline"), 2, "{:#?}", ran.tally());
     assert_eq!((ran.count("http.allowed", ""), ran.count("http.request", "")), (2, 2), "{:#?}", ran.tally());
+    assert_eq!(ran.count("http.request", "time.request_body"), 2, "{:#?}", ran.tally());
+    assert_eq!(ran.count("budget.exceeded", "time.request_body"), 2, "{:#?}", ran.tally());
     assert_eq!(ran.count("http.denied", ""), 0, "{:#?}", ran.tally());
 }
 

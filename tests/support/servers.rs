@@ -50,9 +50,18 @@ impl Server {
         Self::start(|_| Answer::Silence)
     }
 
+    /// The same at an address of the test's choice.
+    pub(crate) fn decoy_at(address: SocketAddr) -> Self {
+        Self::start_at(address, |_| Answer::Silence)
+    }
+
     /// Speaks HTTP/1.1: `answer` gets the head of each request, up to its empty line.
     pub(crate) fn start(answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), answer)
+    }
+
+    fn start_at(address: SocketAddr, answer: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             ended: AtomicBool::new(false),
