@@ -69,7 +69,7 @@ fn raw_sockets_miss_by_transport_port_and_pin() {
 #[test]
 fn a_name_rule_is_not_about_addresses_and_a_network_not_about_names() {
     let names = policy(&["https://ok.test"]);
-    assert_eq!(reason(http(&names, "GET https://93.184.216.34/")), "rule.no_match");
+    assert_eq!(reason(http(&names, "GET https://93.184.216.34/")), "dns.unpinned");
     let nets = policy(&["https://93.184.216.0/24", "tcp://93.184.216.0/24:443"]);
     assert_eq!(reason(http(&nets, "GET https://ok.test/")), "rule.no_match");
     assert_eq!(reason(lookup(&nets, "ok.test")), "rule.no_match");
