@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// Longer inputs say nothing that shorter ones do not.
 const BYTES_MAX: usize = 16 << 10;
 /// Only what has no bound takes this long, however busy the machine is.
-const LONGEST: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_secs(90);
 
 /// Runs the files of `corpus/<target>` and `mutations` variants of them, made with the words of `dictionaries/<target>.dict`.
 /// `fuzz` is the folder of both.

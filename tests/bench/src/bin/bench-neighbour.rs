@@ -131,7 +131,7 @@ fn good(guests: &Path) -> String {
 
 fn attacker(guests: &Path, guest: &str, rate: u32) -> String {
     format!(
-        "pipeline: {guest}\ntenant: a\nsource: {{ generator: {{ rate: {rate}/s, key: \"k{{{{seq}}}}\" }} }}\nplugins:\n  - name: bad\n    component: {}\n    grants: {{ log: info }}\n    on: {{ fault: drop, reject: drop }}\n    limits: {{ restarts: 100000/s }}\nsink: {{ file: {{ path: {guest}.out }} }}\n",
+        "pipeline: {guest}\ntenant: a\nsource: {{ generator: {{ rate: {rate}/s, key: \"k{{{{seq}}}}\", value_bytes: 64 }} }}\nplugins:\n  - name: bad\n    component: {}\n    grants: {{ log: info }}\n    on: {{ fault: drop, reject: drop }}\n    limits: {{ restarts: 100000/s }}\nsink: {{ file: {{ path: {guest}.out }} }}\n",
         guests.join(format!("{guest}.wasm")).display()
     )
 }
