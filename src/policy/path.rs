@@ -52,7 +52,8 @@ fn is_segment(segment: &str) -> bool {
 fn is_harmless(byte: u8, rest: &[u8]) -> bool {
     match byte {
         b'.' | b'/' | b'\\' | b';' | 0..=0x1f | 0x7f => false,
-        b'%' => !matches!(rest, [high, low, ..] if nibble(*high).is_some() && nibble(*low).is_some()),
+        // The digits behind it may be encoded themselves, so the first of them is enough.
+        b'%' => !matches!(rest, [next, ..] if *next == b'%' || nibble(*next).is_some()),
         _ => true,
     }
 }
