@@ -93,7 +93,9 @@ impl Breaker {
 
     /// The probe has come back without a loss: the quarantine is over.
     pub(super) fn recovered(&self) {
-        *self.lock() = State::Closed(VecDeque::new());
+        let mut state = self.lock();
+        *state = State::Closed(VecDeque::new());
+        // Under the lock: a loss in another lane may begin a quarantine at this very moment.
         self.tripped.store(false, Ordering::Relaxed);
     }
 

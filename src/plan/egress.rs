@@ -198,7 +198,8 @@ impl Network {
 fn own_endpoints(text: &OwnText, look_up: bool) -> OwnEndpoints {
     let mut own = OwnEndpoints::default();
     for endpoint in &text.endpoints {
-        let Some((host, port)) = endpoint.rsplit_once(':') else { continue };
+        // The Kafka client takes the same port where none was typed.
+        let (host, port) = endpoint.rsplit_once(':').unwrap_or((endpoint.as_str(), "9092"));
         let Ok(port) = port.parse::<u16>() else { continue };
         match portcullis_policy::parse_host(host) {
             Ok(Host::Address(address)) => own.sockets.push(SocketAddr::new(address, port)),

@@ -27,6 +27,8 @@ type Socket = Resource<UdpSocket>;
 type Incoming = Resource<IncomingDatagramStream>;
 type Outgoing = Resource<OutgoingDatagramStream>;
 
+/// Datagrams of one `send`: what wasmtime's `check-send` permits at most.
+const MAX_DATAGRAMS: usize = 16;
 /// How often one `receive` looks past strangers.
 const MAX_LOOKS: usize = 16;
 
@@ -107,6 +109,13 @@ impl NetParts<'_> {
     /// Decides each datagram and sends those before the first that is refused. That one is recorded once it is its turn; the
     /// guest is told at once where it was the first, else by its next call.
     fn udp_send(&mut self, stream: Outgoing, mut datagrams: Vec<OutgoingDatagram>) -> SocketResult<u64> {
+        // wasmtime permits no more at once and traps; here already, before a list of any length becomes as many events.
+        if datagrams.len() > MAX_DATAGRAMS {
+            return Err(SocketError::trap(wasmtime::format_err!(
+                "{} datagrams at once, {MAX_DATAGRAMS} are permitted",
+                datagrams.len()
+            )));
+        }
         let representation = stream.rep();
         let gate = self.guest.gate.clone();
         let guest = &mut *self.guest;
