@@ -40,7 +40,9 @@ pub(super) fn link(
                 continue;
             }
         };
-        let spec = spec(pipeline, plugin, levels, left_out);
+        let mut spec = spec(pipeline, plugin, levels, left_out);
+        // What was looked at is what is compiled, also where the file is exchanged in between.
+        spec.digest = Some(admitted.examined.digest.clone());
         let linked = admission.sandbox.link(spec).and_then(|linked| match linked.instantiate(None) {
             Ok(_) => admission.linked(&admitted, linked.digest()).map(|()| linked),
             Err(fault) => Err(LinkError::Configure { detail: fault.detail }),
