@@ -53,11 +53,14 @@ impl Breaker {
         self.window
     }
 
-    /// Asked before each call.
+    /// Whether [`admit`](Self::admit) has to be asked: all that a call in good times costs. A look at the clock would be a
+    /// tenth of the call.
+    pub(super) fn is_tripped(&self) -> bool {
+        self.tripped.load(Ordering::Relaxed)
+    }
+
+    /// Asked before each call while it is tripped.
     pub(super) fn admit(&self, now: Instant) -> Admission {
-        if !self.tripped.load(Ordering::Relaxed) {
-            return Admission::Call;
-        }
         let mut state = self.lock();
         match *state {
             State::Closed(_) => Admission::Call,

@@ -61,6 +61,9 @@ impl Slot {
 
     /// Asked before each call: how much longer the plugin is left alone, if it is.
     pub(super) fn quarantined(&mut self, place: usize) -> Option<Duration> {
+        if !self.stage.breaker.is_tripped() {
+            return None;
+        }
         match self.stage.breaker.admit(Instant::now()) {
             Admission::Call => None,
             Admission::Probe => {

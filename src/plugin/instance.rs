@@ -172,11 +172,6 @@ impl Instance {
         self.store.data_mut().about(record);
     }
 
-    /// Whether it may wait in a host call.
-    pub fn may_wait(&self) -> bool {
-        self.waits.is_some()
-    }
-
     fn finish(&mut self, message: &mut Message, value: Option<Bytes>, answer: Result<(Verdict,), Fault>) -> Outcome {
         self.fuel_used = self.plugin.spec().limits.fuel.saturating_sub(self.store.get_fuel().unwrap_or(0));
         let guest = self.store.data_mut();

@@ -115,11 +115,6 @@ impl LinkedPlugin {
         &self.imports
     }
 
-    /// What it may use.
-    pub fn grants(&self) -> Grants {
-        self.spec.grants
-    }
-
     /// What a call, or an instance, may use up.
     pub fn limits(&self) -> Limits {
         self.spec.limits
