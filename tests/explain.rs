@@ -156,6 +156,45 @@ fn the_brokers_own_address_is_refused_although_a_rule_names_its_range() {
 }
 
 #[test]
+fn a_broker_on_loopback_is_refused_at_every_loopback_address() {
+    let rule = "{ allow: \"tcp://127.0.0.0/8:9092,9093\" }";
+    let pipeline = PIPELINE
+        .replace("10.9.8.7:9092,broker.example.com:9093", "localhost:9092")
+        .replace("{ allow: \"tcp://db.example.com:5432\" }", rule);
+    let folder = folder(&pipeline);
+    fs::write(folder.path().join("portcullis.yaml"), "egress: { consent: [\"127.0.0.0/8\"] }\n").unwrap();
+    for (request, reason) in [
+        ("tcp://127.0.0.1:9092", json!("addr.self")),
+        ("tcp://127.0.0.2:9092", json!("addr.self")),
+        ("tcp://127.0.0.2:9093", Value::Null),
+    ] {
+        assert_eq!(decided(folder.path(), request, &[])["reason"], reason, "{request}");
+    }
+}
+
+#[test]
+fn addresses_that_the_ceiling_does_not_name_are_refused_at_their_place_and_the_line_that_is_suggested_is_enough() {
+    let rule = "{ allow: \"https://api.example.com\", addresses: [\"93.184.216.0/24\", \"10.1.0.0/16\"] }";
+    let pipeline = PIPELINE.replace("{ allow: \"https://api.example.com\", methods: [GET], paths: [/v1/] }", rule);
+    let folder = folder(&pipeline);
+    let node = |lines: &str| {
+        let text = format!("ceilings: {{ egress: [\"https://*.example.com\", \"tcp://*:*\"{lines}] }}\n");
+        fs::write(folder.path().join("portcullis.yaml"), text).unwrap();
+    };
+    node("");
+    let request = "GET https://api.example.com/v1/x";
+    let ended = explain(folder.path(), &["--request", request]);
+    assert_eq!(ended.code(), 2, "{ended:?}");
+    let place = format!("pipeline.yaml:8:{}: error[grant_above_ceiling]", 11 + rule.find("\"10.1.0.0").unwrap());
+    for piece in [place.as_str(), "addr.private", "\"https://10.1.0.0/16\" to `ceilings.egress`"] {
+        assert!(ended.stderr.contains(piece), "{piece} is missing in\n{}", ended.stderr);
+    }
+    node(", \"https://10.1.0.0/16\"");
+    assert_eq!(decided(folder.path(), request, &["--answer", "10.1.2.3"])["decision"], "allow");
+    assert_eq!(decided(folder.path(), request, &["--answer", "10.2.2.3"])["reason"], "addr.private");
+}
+
+#[test]
 fn an_operators_deny_is_named_with_its_line_and_no_grant_is_suggested() {
     let folder = folder(PIPELINE);
     fs::write(folder.path().join("portcullis.yaml"), "egress:\n  deny:\n    - \"*.example.com:5433\"\n").unwrap();

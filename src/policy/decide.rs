@@ -1,11 +1,14 @@
+use ipnet::IpNet;
+
 use crate::address::{Class, block_of};
+use crate::bucket::Bucket;
 use crate::case::{Case, Kind, Speech};
-use crate::check::covers;
+use crate::check::{covers, covers_host};
 use crate::decision::{Decision, Denied, Expected, Granted};
 use crate::explain::{Silent, Trace};
 use crate::search::{Match, Search};
 use crate::suggest::least_rule;
-use crate::{Facts, Hello, Host, Mode, Name, Pin, Policy, Quota, Reason, Request, Rule, RuleHost, parse_host};
+use crate::{Facts, Hello, Host, Mode, Name, Pin, Policy, Quota, Reason, Request, RuleHost, parse_host};
 
 /// Decides about one request. The first of seven steps that says no names the reason; the order is a promise:
 ///
@@ -88,11 +91,7 @@ fn special_ranges(policy: &Policy, case: &Case<'_>) -> Result<(), No> {
     let Class::Special(special) = block.class else { return Ok(()) };
     let granted = match &case.name {
         None => policy.inner.allow.names_part_of(block, address),
-        Some(name) => policy
-            .inner
-            .allow
-            .for_name(name)
-            .any(|rule| policy.rule(rule).is_some_and(|rule| rule.admits(address, Some(block)))),
+        Some(name) => policy.inner.allow.for_name(name).any(|bucket| bucket.names_part_of(block, address)),
     };
     let consented = !special.needs_consent() || policy.consents(address);
     if granted && consented { Ok(()) } else { Err(No(4, special.reason(), None)) }
@@ -111,9 +110,11 @@ fn denies(policy: &Policy, case: &Case<'_>, facts: &Facts<'_>) -> Result<(), No>
             _ => deny.is_whole(),
         })
     };
-    let by_address = case.address.and_then(|address| index.for_address(address).find(hits));
-    let by_name = || case.name.as_ref().and_then(|name| index.for_name(name).find(hits));
-    let by_pin = || live_pins(case, facts).find_map(|pin| index.for_name(&pin.name).find(hits));
+    let of_name = |name| index.for_name(name).flat_map(Bucket::numbers).copied().find(hits);
+    let of_address = |address| index.for_address(address).flat_map(Bucket::numbers).copied().find(hits);
+    let by_address = case.address.and_then(of_address);
+    let by_name = || case.name.as_ref().and_then(of_name);
+    let by_pin = || live_pins(case, facts).find_map(|pin| of_name(&pin.name));
     match by_address.or_else(by_name).or_else(by_pin) {
         Some(number) => Err(No(5, Reason::RuleOperatorDeny, Some(number))),
         None => Ok(()),
@@ -136,17 +137,25 @@ fn allow_rules(policy: &Policy, case: &Case<'_>, facts: &Facts<'_>) -> Result<Fo
     if policy.mode() == Mode::Enforce || reason == Reason::RuleCeiling {
         return Err(No(6, reason, nearest));
     }
-    let within = least_rule(case).is_some_and(|least| {
-        policy.inner.ceilings.iter().all(|ceiling| match case.kind {
-            Kind::Lookup | Kind::Answer(_) => ceiling.iter().any(|above| above.host.covers(&least.host)),
-            _ => covers(ceiling, &least),
-        })
-    });
-    if !within {
+    if !is_within_ceilings(policy, case) {
         return Err(No(6, Reason::RuleCeiling, nearest));
     }
     let pin = live_pins(case, facts).next().map(|pin| (pin.lookup, pin.name.clone()));
     Ok(Found { pin, observed: Some(reason), ..Found::default() })
+}
+
+/// Whether what no rule allows could be allowed by one, as far as the ceilings go.
+fn is_within_ceilings(policy: &Policy, case: &Case<'_>) -> bool {
+    let Some(mut least) = least_rule(case) else { return false };
+    if !matches!(least.host, RuleHost::Net(_)) {
+        // Some rule of the name reaches this part of a special block, perhaps on another port: the ceiling must let this one too.
+        least.addresses = case.address.into_iter().map(IpNet::from).collect();
+    }
+    policy.inner.ceilings.iter().all(|ceiling| match case.kind {
+        // A lookup says neither protocol nor port, so any line of the ceiling will do.
+        Kind::Lookup | Kind::Answer(None) => covers_host(ceiling, &least),
+        _ => covers(ceiling, &least),
+    })
 }
 
 fn find(policy: &Policy, case: &Case<'_>, facts: &Facts<'_>) -> Result<Found, (Reason, Option<usize>)> {
@@ -174,26 +183,16 @@ fn find(policy: &Policy, case: &Case<'_>, facts: &Facts<'_>) -> Result<Found, (R
     if let Some((reason, rule)) = search.miss() {
         return Err((reason, Some(rule)));
     }
-    match (case.speech(), case.port) {
-        (Speech::Raw(transport), Some(port)) => match index.some_name(transport, port) {
-            Some(rule) => Err((Reason::DnsUnpinned, Some(rule))),
-            None => Err((Reason::RuleNoMatch, None)),
-        },
-        (Speech::Http(_), Some(port)) => {
-            // Rare, so the rules are looked through: a literal where only a name was granted.
-            let is_named = |rule: &Rule| {
-                Some(rule.proto()) == case.speech().proto()
-                    && rule.ports().contains(port)
-                    && matches!(rule.host(), RuleHost::Name(_) | RuleHost::Suffix(_))
-            };
-            let literal = case.address.is_some()
-                && matches!(case.speech(), Speech::Http(http) if matches!(http.host, Host::Address(_)));
-            match policy.rules().iter().position(is_named).filter(|_| literal) {
-                Some(rule) => Err((Reason::DnsUnpinned, Some(rule))),
-                None => Err((Reason::RuleNoMatch, None)),
-            }
-        }
-        _ => Err((Reason::RuleNoMatch, None)),
+    // A literal where only a name was granted.
+    let is_literal = match case.speech() {
+        Speech::Raw(_) => true,
+        Speech::Http(http) => matches!(http.host, Host::Address(_)),
+        Speech::Anything => false,
+    };
+    let named = case.speech().proto().zip(case.port).filter(|_| is_literal);
+    match named.and_then(|(proto, port)| index.some_name(proto, port)) {
+        Some(rule) => Err((Reason::DnsUnpinned, Some(rule))),
+        None => Err((Reason::RuleNoMatch, None)),
     }
 }
 

@@ -1,8 +1,11 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A map whose keys come from configuration: whoever asks it cannot fill it, so it needs no secret against chosen collisions.
 pub(crate) type Map<K, V> = HashMap<K, V, BuildHasherDefault<Fold>>;
+
+/// The same without values.
+pub(crate) type Set<T> = HashSet<T, BuildHasherDefault<Fold>>;
 
 /// Eight bytes a step, each multiplied into the state with both halves of the product kept.
 #[derive(Default)]

@@ -2,8 +2,10 @@
 //! brings the facts along, so that every answer can be had again at a desk.
 
 mod address;
+mod bucket;
 mod case;
 mod check;
+mod chunk;
 mod decide;
 mod decision;
 mod error;
@@ -11,14 +13,18 @@ mod explain;
 mod hash;
 mod host;
 mod index;
+mod nets;
+mod own;
 mod parse;
 mod path;
+mod paths;
 mod policy;
 mod port;
 mod reason;
 mod request;
 mod rule;
 mod search;
+mod set;
 mod suggest;
 mod text;
 

@@ -170,7 +170,8 @@ fn addresses(text: &RuleText<'_>, host: Option<&RuleHost>, errors: &mut Vec<Rule
             Err(error) => errors.push(error.at(index)),
         }
     }
-    sorted(nets)
+    // In the order of the file: what is wrong with one against its node is said at its place.
+    nets
 }
 
 /// Whether an address of the network could ever be reached.

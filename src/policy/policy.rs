@@ -1,13 +1,16 @@
-use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 
 use crate::address::block_of;
+use crate::bucket::Sizes;
 use crate::check::covers;
 use crate::index::Index;
+use crate::own::Own;
+use crate::rule::RuleHost;
 use crate::{Deny, Name, Rule};
 
 /// Whether a request without a rule is refused.
@@ -44,11 +47,12 @@ pub struct PolicyParts {
 /// Endpoints that no plugin reaches, because the bridge stands behind them or trusts them.
 #[derive(Clone, Debug, Default)]
 pub struct OwnEndpoints {
-    /// Brokers, registries, the admin and the metrics listener. An unspecified address is all of this machine's.
+    /// Brokers, registries, the admin and the metrics listener. One on an unspecified, a loopback or an interface's address is on
+    /// every loopback address: who listens on several is not seen from outside.
     pub sockets: Vec<SocketAddr>,
     /// The same by name.
     pub names: Vec<(Name, u16)>,
-    /// The addresses of all interfaces but the loopback device, whatever the port.
+    /// The addresses of this machine but loopback ones, whatever the port.
     pub interfaces: Vec<IpAddr>,
 }
 
@@ -73,22 +77,19 @@ pub(crate) struct Inner {
     pub(crate) deny: Index,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Own {
-    sockets: HashSet<SocketAddr>,
-    names: HashSet<(Name, u16)>,
-    interfaces: HashSet<IpAddr>,
-}
-
 impl Policy {
     /// Sorts the parts so that a decision does not depend on how many rules there are.
     pub fn new(parts: PolicyParts) -> Self {
+        Self::with_sizes(parts, Sizes::USUAL)
+    }
+
+    pub(crate) fn with_sizes(parts: PolicyParts, sizes: Sizes) -> Self {
         let PolicyParts { rules, node_deny, tenant_deny, node_ceiling, tenant_ceiling, own, consent, mode } = parts;
         let version = version(&rules, [&node_deny, &tenant_deny], [&node_ceiling, &tenant_ceiling], &consent, mode);
         let ceilings: Vec<_> = [node_ceiling, tenant_ceiling].into_iter().flatten().collect();
-        let within = rules.iter().map(|rule| ceilings.iter().all(|ceiling| covers(ceiling, rule))).collect();
+        let within: Vec<_> = rules.iter().map(|rule| ceilings.iter().all(|ceiling| covers(ceiling, rule))).collect();
         let denies: Vec<_> = node_deny.into_iter().chain(tenant_deny).collect();
-        let allow = Index::of_rules(&rules);
+        let allow = Index::of_rules(&rules, &within, sizes);
         let deny = Index::of_denies(&denies);
         let inner = Inner { version, rules, denies, ceilings, within, consent, mode, allow, deny };
         Self { inner: Arc::new(inner), own: Arc::new(Own::new(own)) }
@@ -114,6 +115,14 @@ impl Policy {
         self.inner.mode
     }
 
+    /// How long a pin of the name lives at least and at most: the lowest of each among the rules with a `ttl` that hold the name,
+    /// whichever of them asks, since all of them use the same pin. None where no rule says so.
+    pub fn pin_ttl(&self, name: &Name) -> Option<(Duration, Duration)> {
+        let host = RuleHost::Name(name.clone());
+        let ttls = self.rules().iter().filter(|rule| rule.host.covers(&host)).filter_map(Rule::ttl);
+        ttls.reduce(|(least, most), (min, max)| (least.min(min), most.min(max)))
+    }
+
     /// The same rules beside other endpoints of the bridge: brokers move.
     #[must_use]
     pub fn with_own(&self, own: OwnEndpoints) -> Self {
@@ -132,33 +141,6 @@ impl Policy {
     pub(crate) fn consents(&self, address: IpAddr) -> bool {
         let Some(block) = block_of(address) else { return true };
         self.inner.consent.iter().any(|net| net.contains(&address) && block.covers(net))
-    }
-}
-
-impl Own {
-    fn new(own: OwnEndpoints) -> Self {
-        Self {
-            sockets: own.sockets.into_iter().collect(),
-            names: own.names.into_iter().collect(),
-            interfaces: own.interfaces.into_iter().collect(),
-        }
-    }
-
-    pub(crate) fn has_address(&self, address: IpAddr, port: Option<u16>) -> bool {
-        if self.interfaces.contains(&address) {
-            return true;
-        }
-        let Some(port) = port else { return false };
-        // A listener on the wildcard address is reached through loopback as well; its other addresses are interfaces.
-        let wildcard =
-            |unspecified: IpAddr| address.is_loopback() && self.sockets.contains(&SocketAddr::new(unspecified, port));
-        self.sockets.contains(&SocketAddr::new(address, port))
-            || wildcard(std::net::Ipv4Addr::UNSPECIFIED.into())
-            || wildcard(std::net::Ipv6Addr::UNSPECIFIED.into())
-    }
-
-    pub(crate) fn has_name(&self, name: &Name, port: u16) -> bool {
-        !self.names.is_empty() && self.names.contains(&(name.clone(), port))
     }
 }
 

@@ -78,6 +78,18 @@ impl Ports {
     }
 }
 
+/// Where the ports of rules begin and end, in ascending order: the port, whose it is, and whether it is the first one of a range or
+/// the first one behind it.
+pub(crate) fn edges<'a>(ports: impl Iterator<Item = (usize, &'a Ports)>) -> Vec<(u16, usize, bool)> {
+    let ranges = ports.flat_map(|(owner, ports)| ports.ranges().iter().map(move |range| (owner, *range)));
+    let both = |(owner, (low, high)): (usize, (u16, u16))| {
+        [Some((low, owner, true)), high.checked_add(1).map(|behind| (behind, owner, false))]
+    };
+    let mut edges: Vec<_> = ranges.flat_map(both).flatten().collect();
+    edges.sort_unstable();
+    edges
+}
+
 impl fmt::Display for Ports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_any() {

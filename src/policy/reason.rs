@@ -92,8 +92,6 @@ reasons! {
     DnsUnpinned = "dns.unpinned",
     /// The lookup is too long ago.
     DnsPinExpired = "dns.pin_expired",
-    /// A name that was public answers with an address inside.
-    DnsRebind = "dns.rebind",
     /// The name server did not answer in time.
     DnsTimeout = "dns.timeout",
     /// Too many aliases one after the other.

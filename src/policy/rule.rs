@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -159,7 +160,7 @@ impl Rule {
         &self.paths
     }
 
-    /// Where an answer for the name must fall in; empty: any public address.
+    /// Where an answer for the name must fall in, as it was typed; empty: any public address.
     pub fn addresses(&self) -> &[IpNet] {
         &self.addresses
     }
@@ -214,7 +215,8 @@ impl Rule {
         let mut parts = vec![self.to_string()];
         parts.extend(self.methods.iter().map(|method| format!("method={method}")));
         parts.extend(self.paths.iter().map(|path| format!("path={path}")));
-        parts.extend(self.addresses.iter().map(|net| format!("address={net}")));
+        let addresses: BTreeSet<&IpNet> = self.addresses.iter().collect();
+        parts.extend(addresses.iter().map(|net| format!("address={net}")));
         if let Some((min, max)) = self.ttl {
             parts.push(format!("ttl={}..{}ms", min.as_millis(), max.as_millis()));
         }

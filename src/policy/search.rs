@@ -1,16 +1,17 @@
 use std::net::IpAddr;
 
 use crate::address::{Block, block_of};
+use crate::bucket::{Bucket, Ranked};
 use crate::case::Speech;
+use crate::chunk::Chunk;
 use crate::decision::Expected;
-use crate::rule::RuleHost;
 use crate::{Pin, Policy, Proto, Reason, Rule, Transport};
 
-const DNS_PORT: u16 = 53;
+pub(crate) const DNS_PORT: u16 = 53;
 
 /// How a rule that names the host still does not match. The later in this order, the nearer it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Nearness {
+pub(crate) enum Nearness {
     OtherTransportAndPort,
     Port,
     Scheme,
@@ -37,15 +38,21 @@ impl Nearness {
     }
 }
 
+/// What a rule that names the host is held against.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) speech: Speech<'a>,
+    /// None for a lookup.
+    pub(crate) port: Option<u16>,
+    /// Where the connection would end, where that is known.
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) block: Option<&'static Block>,
+}
+
 /// Goes over the rules that name a host and keeps the first that matches, or the nearest miss.
 pub(crate) struct Search<'a> {
     policy: &'a Policy,
-    speech: Speech<'a>,
-    /// None for a lookup.
-    port: Option<u16>,
-    /// Where the connection would end, where that is known.
-    address: Option<IpAddr>,
-    block: Option<&'static Block>,
+    asked: Asked<'a>,
     found: Option<(usize, Option<&'a Pin>)>,
     hellos: Vec<(usize, Option<&'a Pin>)>,
     miss: Option<(Nearness, usize)>,
@@ -60,42 +67,81 @@ pub(crate) struct Match<'a> {
 
 impl<'a> Search<'a> {
     pub(crate) fn new(policy: &'a Policy, speech: Speech<'a>, port: Option<u16>, address: Option<IpAddr>) -> Self {
-        let block = address.and_then(block_of);
-        Self { policy, speech, port, address, block, found: None, hellos: Vec::new(), miss: None }
+        let asked = Asked { speech, port, address, block: address.and_then(block_of) };
+        Self { policy, asked, found: None, hellos: Vec::new(), miss: None }
     }
 
     /// Looks at rules that name the host, of a pin where that led to them.
-    pub(crate) fn over(&mut self, numbers: impl Iterator<Item = usize>, pin: Option<&'a Pin>) {
-        for number in numbers {
+    pub(crate) fn over<'b>(&mut self, buckets: impl Iterator<Item = &'b Bucket>, pin: Option<&'a Pin>) {
+        for bucket in buckets {
+            // Of a literal, a network that does not admit it does not name it either: `0.0.0.0/0` is not about 10.0.0.1.
+            let literal = bucket.literal().is_some();
+            let first = bucket.numbers().first().and_then(|number| self.policy.rule(*number));
+            if literal && !first.is_some_and(|rule| self.admits(rule)) {
+                continue;
+            }
+            match bucket.ranked() {
+                Ranked::Few => self.one_by_one(bucket.numbers(), literal, pin),
+                Ranked::Narrow(chunks) => chunks.iter().for_each(|chunk| self.at_once(chunk, literal, pin)),
+                Ranked::Wide(chunks) => chunks.iter().for_each(|chunk| self.at_once(chunk, literal, pin)),
+            }
+        }
+    }
+
+    fn admits(&self, rule: &Rule) -> bool {
+        self.asked.address.is_none_or(|address| rule.admits(address, self.asked.block))
+    }
+
+    fn one_by_one(&mut self, numbers: &[usize], literal: bool, pin: Option<&'a Pin>) {
+        for &number in numbers {
             // The first rule in the list is the one that is named; those after one that matches need no look.
             if self.found.is_some_and(|(first, _)| first <= number) {
-                continue;
+                break;
             }
             let Some(rule) = self.policy.rule(number) else { continue };
-            // Of a literal, a network that does not admit it does not name it either: `0.0.0.0/0` is not about 10.0.0.1.
-            let literal = matches!(rule.host, RuleHost::Net(_));
-            let admitted = || self.address.is_none_or(|address| rule.admits(address, self.block));
-            if literal && !admitted() {
-                continue;
-            }
-            let miss = match self.compare(rule) {
-                None if !literal && !admitted() => Some(Nearness::Address),
+            let miss = match self.asked.compare(rule) {
+                None if !literal && !self.admits(rule) => Some(Nearness::Address),
                 None if !self.policy.is_within_ceilings(number) => Some(Nearness::Ceiling),
                 miss => miss,
             };
             match miss {
-                None if rule.wants_hello() && matches!(self.speech, Speech::Raw(Transport::Tcp)) => {
-                    self.hellos.push((number, pin));
-                }
+                None if rule.wants_hello() && self.asked.may_begin_with_a_hello() => self.hellos.push((number, pin)),
                 None => self.found = Some((number, pin)),
-                Some(nearness) => {
-                    let nearer =
-                        |(other, first): (Nearness, usize)| nearness > other || nearness == other && number < first;
-                    if self.miss.is_none_or(nearer) {
-                        self.miss = Some((nearness, number));
-                    }
-                }
+                Some(nearness) => self.missed(nearness, number),
             }
+        }
+    }
+
+    fn at_once<const W: usize>(&mut self, chunk: &Chunk<W>, literal: bool, pin: Option<&'a Pin>) {
+        let is_later = |number: usize| self.found.is_some_and(|(first, _)| first <= number);
+        if chunk.number(0).is_none_or(is_later) {
+            return;
+        }
+        let compared = chunk.compare(&self.asked, literal);
+        let matches = compared.matches();
+        let waiting = if self.asked.may_begin_with_a_hello() { matches & chunk.hello() } else { Default::default() };
+        if let Some(number) = matches.without(waiting).first().and_then(|place| chunk.number(place))
+            && !is_later(number)
+        {
+            self.found = Some((number, pin));
+        }
+        // What misses or waits matters only where nothing matches without waiting.
+        if self.found.is_some() {
+            return;
+        }
+        self.hellos.extend(waiting.places().filter_map(|place| Some((chunk.number(place)?, pin))));
+        if self.hellos.is_empty()
+            && let Some((nearness, place)) = compared.nearest()
+            && let Some(number) = chunk.number(place)
+        {
+            self.missed(nearness, number);
+        }
+    }
+
+    fn missed(&mut self, nearness: Nearness, number: usize) {
+        let nearer = |(other, first): (Nearness, usize)| nearness > other || nearness == other && number < first;
+        if self.miss.is_none_or(nearer) {
+            self.miss = Some((nearness, number));
         }
     }
 
@@ -114,6 +160,12 @@ impl<'a> Search<'a> {
     /// The nearest miss.
     pub(crate) fn miss(&self) -> Option<(Reason, usize)> {
         self.miss.map(|(nearness, number)| (nearness.reason(), number))
+    }
+}
+
+impl Asked<'_> {
+    fn may_begin_with_a_hello(&self) -> bool {
+        matches!(self.speech, Speech::Raw(Transport::Tcp))
     }
 
     /// What a rule that names the host lacks; none: it matches.

@@ -45,13 +45,36 @@ fn main() {
         Ok(policy) => policy,
         Err(errors) => return eprintln!("{errors:?}"),
     };
-    println!("{RULES} rules for one host");
+    println!("{RULES} rules for one host, by path");
+    let Decision::Allow(granted) = decide(&policy, &http("api.example.com", "/v1/0/x"), &facts) else { return };
     for (what, request) in [
         ("http, first rule", http("api.example.com", "/v1/0/x")),
         ("http, last rule", http("api.example.com", "/v1/999/x")),
         ("http, path misses", http("api.example.com", "/v2/")),
+        ("http, port misses", http("api.example.com:444", "/v1/0/x")),
+        ("http, a literal", http("93.184.216.34", "/v1/0/x")),
+        ("dial of an http request", Request::HttpDial { http: &granted, address: public }),
+        ("dial, private", Request::HttpDial { http: &granted, address: [10, 0, 0, 1].into() }),
+        ("connect, unpinned", Request::Connect { to: (public, 443).into() }),
     ] {
         print(what, &policy, &request, &facts);
+    }
+    let policy = match one_host_by_port() {
+        Ok(policy) => policy,
+        Err(errors) => return eprintln!("{errors:?}"),
+    };
+    println!("{RULES} rules for one host, by port and address");
+    for (what, request) in [
+        ("connect, first rule", Request::Connect { to: (public, 1_000).into() }),
+        ("connect, last rule", Request::Connect { to: (public, 1_999).into() }),
+        ("connect, port misses", Request::Connect { to: (public, 2_000).into() }),
+        ("datagram, no such rule", Request::Datagram { to: (public, 1_999).into() }),
+        ("connect, other address", Request::Connect { to: ([1, 1, 1, 1], 1_500).into() }),
+    ] {
+        let Ok(Host::Name(name)) = parse_host("api.example.com") else { return };
+        let (Request::Connect { to } | Request::Datagram { to }) = request else { return };
+        let pins = [Pin { name, address: to.ip(), expires_ms: 10, lookup: 1 }];
+        print(what, &policy, &request, &Facts { pins: &pins, ..facts });
     }
 }
 
@@ -60,6 +83,16 @@ fn one_host() -> Result<Policy, Vec<RuleError>> {
         let path = format!("/v1/{number}/");
         let text = RuleText { allow: "https://api.example.com", paths: Some(vec![&path]), ..RuleText::default() };
         Rule::parse(&text)
+    };
+    let rules = (0..RULES).map(rule).collect::<Result<_, _>>()?;
+    Ok(Policy::new(PolicyParts { rules, ..PolicyParts::default() }))
+}
+
+fn one_host_by_port() -> Result<Policy, Vec<RuleError>> {
+    let rule = |number| {
+        let (allow, own) = (format!("tcp://api.example.com:{}", 1_000 + number), format!("10.{}.0.0/16", number % 250));
+        let addresses = Some(vec!["93.184.216.0/24", &own]);
+        Rule::parse(&RuleText { allow: &allow, addresses, ..RuleText::default() })
     };
     let rules = (0..RULES).map(rule).collect::<Result<_, _>>()?;
     Ok(Policy::new(PolicyParts { rules, ..PolicyParts::default() }))

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use portcullis_policy::*;
 
 use crate::support::*;
@@ -159,6 +161,83 @@ fn the_bridges_own_endpoints_are_refused_whatever_the_rules_say() {
     let moved = policy.with_own(OwnEndpoints::default());
     assert!(connect(&moved, "10.0.0.9:9092").is_ok());
     assert_eq!(moved.version(), policy.version());
+}
+
+#[test]
+fn an_own_endpoint_of_this_machine_is_one_at_each_of_its_loopback_addresses() {
+    let rules = ["tcp://127.0.0.0/8:9092,9093", "tcp://[::1]:9092,9093", "https://svc.test:9092,9093"];
+    let mut rules: Vec<_> = rules.iter().map(|text| rule(text)).collect();
+    rules.push(within("tcp://svc.test:9092,9093", &["127.0.0.0/8"]));
+    let consent: Vec<IpNet> = ["127.0.0.0/8", "::1/128"].iter().map(|net| net.parse().unwrap()).collect();
+    let reached = |own: &str| {
+        let own = OwnEndpoints {
+            sockets: vec![socket(own)],
+            interfaces: vec![address("10.0.0.5"), address("2606:2800::5")],
+            ..OwnEndpoints::default()
+        };
+        let (rules, consent) = (rules.clone(), consent.clone());
+        let policy = Policy::new(PolicyParts { rules, consent, own, ..PolicyParts::default() });
+        let pins = [pin("svc.test", "127.0.0.7", 10)];
+        let facts = Facts { pins: &pins, ..NO_FACTS };
+        for to in ["127.0.0.1:9093", "127.0.0.2:9093", "[::1]:9093", "127.0.0.7:9093"] {
+            let other = outcome_with(&policy, &Request::Connect { to: socket(to) }, &facts);
+            assert!(other.is_ok(), "{to} is another port: {other:?}");
+        }
+        let to = ["127.0.0.1:9092", "127.0.0.2:9092", "127.255.255.254:9092", "[::1]:9092", "127.0.0.7:9092"];
+        let decide = |to: &&str| outcome_with(&policy, &Request::Connect { to: socket(to) }, &facts);
+        let refused = |to: &&str| decide(to).is_err_and(|denied| denied.reason == Reason::AddrSelf);
+        to.into_iter().filter(|to| !refused(to)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    for own in [
+        "127.0.0.1:9092",
+        "127.0.0.53:9092",
+        "[::1]:9092",
+        "0.0.0.0:9092",
+        "[::]:9092",
+        "10.0.0.5:9092",
+        "[2606:2800::5]:9092",
+        "[::ffff:127.0.0.1]:9092",
+        "[::ffff:0.0.0.0]:9092",
+    ] {
+        assert_eq!(reached(own), Vec::<String>::new(), "the bridge has {own}");
+    }
+    assert_eq!(reached("93.184.216.34:9092").len(), 5, "another machine's port is nobody's here");
+}
+
+#[test]
+fn an_own_endpoint_is_known_by_every_spelling_of_its_address() {
+    let zone = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 9092, 7, 3);
+    let own =
+        OwnEndpoints { sockets: vec![zone.into(), socket("[::ffff:93.184.216.34]:9092")], ..OwnEndpoints::default() };
+    let rules = vec![rule("tcp://[fe80::/10]:9092"), rule("tcp://93.184.216.34:9092")];
+    let consent = vec!["fe80::/10".parse().unwrap()];
+    let policy = Policy::new(PolicyParts { rules, own, consent, ..PolicyParts::default() });
+    assert_eq!(reason(connect(&policy, "[fe80::1]:9092")), "addr.self");
+    assert_eq!(reason(connect(&policy, "93.184.216.34:9092")), "addr.self");
+    assert!(connect(&policy, "[fe80::2]:9092").is_ok());
+}
+
+#[test]
+fn the_rule_that_a_literal_misses_is_the_first_for_a_name_and_the_port() {
+    let rules = [
+        rule("http://a.test:80-90"),
+        rule("http://b.test:1-100"),
+        rule("tcp://a.test:80-90"),
+        rule("tls://b.test:1-100"),
+    ];
+    let policy = policy_of(rules.to_vec());
+    let nearest = |outcome: Result<Granted, Denied>| {
+        let denied = outcome.unwrap_err();
+        (denied.reason.as_str(), denied.nearest)
+    };
+    assert_eq!(nearest(http(&policy, "GET http://93.184.216.34:85/")), ("dns.unpinned", Some(0)));
+    assert_eq!(nearest(http(&policy, "GET http://93.184.216.34:95/")), ("dns.unpinned", Some(1)));
+    assert_eq!(nearest(http(&policy, "GET http://93.184.216.34:101/")), ("rule.no_match", None));
+    assert_eq!(nearest(http(&policy, "GET https://93.184.216.34:85/")), ("rule.no_match", None));
+    assert_eq!(nearest(http(&policy, "GET http://c.test:85/")), ("rule.no_match", None));
+    assert_eq!(nearest(connect(&policy, "93.184.216.34:85")), ("dns.unpinned", Some(2)));
+    assert_eq!(nearest(connect(&policy, "93.184.216.34:95")), ("dns.unpinned", Some(3)));
+    assert_eq!(nearest(datagram(&policy, "93.184.216.34:85")), ("rule.no_match", None));
 }
 
 #[test]
@@ -367,4 +446,29 @@ fn explain_tells_seven_steps_and_decides_the_same() {
         steps[5].detail.contains("rule.port") && steps[5].detail.contains("egress[0] `https://ok.test`"),
         "{steps:?}"
     );
+}
+
+#[test]
+fn the_lowest_ttl_of_a_name_holds_for_all_of_its_rules_in_any_order() {
+    let seconds = |least, most| Some((Duration::from_secs(least), Duration::from_secs(most)));
+    let text = |allow, ttl| rule_of(&RuleText { allow, ttl, ..RuleText::default() });
+    let rules = [
+        text("https://a.test", None),
+        text("tcp://a.test:5432", seconds(5, 10)),
+        text("tls://*.b.test", seconds(30, 60)),
+        text("tcp://c.b.test:5432", seconds(10, 90)),
+    ];
+    for first in 0..rules.len() {
+        let mut rules = rules.to_vec();
+        rules.rotate_left(first);
+        let policy = policy_of(rules);
+        let ttl = |host: &str| match parse_host(host) {
+            Ok(Host::Name(name)) => policy.pin_ttl(&name),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(ttl("a.test"), seconds(5, 10));
+        assert_eq!(ttl("c.b.test"), seconds(10, 60));
+        assert_eq!(ttl("d.b.test"), seconds(30, 60));
+        assert_eq!((ttl("b.test"), ttl("none.test")), (None, None));
+    }
 }

@@ -7,12 +7,12 @@ use proptest::prelude::*;
 use crate::iana::by_registry;
 use crate::support::*;
 
-fn name() -> impl Strategy<Value = String> {
+pub(crate) fn name() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["a.test", "b.a.test", "c.b.a.test", "x.test", "b.example", "xn--bcher-kva.de"])
         .prop_map(str::to_owned)
 }
 
-fn any_address() -> impl Strategy<Value = IpAddr> {
+pub(crate) fn any_address() -> impl Strategy<Value = IpAddr> {
     let near = prop::sample::select(vec![
         "10.0.0.0",
         "10.1.2.3",
@@ -53,7 +53,7 @@ fn any_address() -> impl Strategy<Value = IpAddr> {
     ]
 }
 
-fn host() -> impl Strategy<Value = String> {
+pub(crate) fn host() -> impl Strategy<Value = String> {
     let net = (any_address(), 0_u8..=128).prop_map(|(address, len)| {
         let net = IpNet::new(address, if address.is_ipv4() { len % 33 } else { len }).unwrap().trunc();
         if address.is_ipv4() { net.to_string() } else { format!("[{net}]") }
@@ -61,7 +61,7 @@ fn host() -> impl Strategy<Value = String> {
     prop_oneof![3 => name(), 1 => name().prop_map(|name| format!("*.{name}")), 3 => net]
 }
 
-fn ports() -> impl Strategy<Value = String> {
+pub(crate) fn ports() -> impl Strategy<Value = String> {
     let port = prop::sample::select(vec![1_u16, 53, 80, 443, 444, 8080, 65_535]);
     let item = prop_oneof![
         port.clone().prop_map(|port| port.to_string()),
@@ -70,16 +70,18 @@ fn ports() -> impl Strategy<Value = String> {
     prop_oneof![4 => prop::collection::vec(item, 1..4).prop_map(|items| items.join(",")), 1 => Just("*".to_owned())]
 }
 
-fn proto() -> impl Strategy<Value = &'static str> {
+pub(crate) fn proto() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["tcp", "udp", "tls", "http", "https"])
 }
 
 /// Rules as somebody could write them; those that are refused are left out.
-fn rules() -> impl Strategy<Value = Rule> {
+pub(crate) fn rules() -> impl Strategy<Value = Rule> {
     let methods = prop::option::of(prop::sample::subsequence(vec!["GET", "POST", "PUT"], 1..3));
     let paths = prop::option::of(prop::sample::subsequence(vec!["/", "/v1/", "/v1/x", "/v2/"], 1..3));
-    let addresses =
-        prop::option::of(prop::sample::subsequence(vec!["10.0.0.0/8", "93.184.216.0/24", "fd00::/8", "::/0"], 1..3));
+    let addresses = prop::option::of(prop::sample::subsequence(
+        vec!["10.0.0.0/8", "10.1.2.0/24", "93.184.216.0/24", "fd00::/8", "::/0", "169.254.169.254/32"],
+        1..3,
+    ));
     let flags = (any::<bool>(), any::<bool>(), prop::option::of((5_u64..100, 100_u64..300)));
     ((proto(), host(), ports()), methods, paths, addresses, flags).prop_filter_map(
         "refused",
@@ -112,7 +114,7 @@ fn denies() -> impl Strategy<Value = Deny> {
 
 /// A request that owns its text.
 #[derive(Clone, Debug)]
-enum Asked {
+pub(crate) enum Asked {
     Connect(SocketAddr),
     Datagram(SocketAddr),
     Lookup(String),
@@ -120,7 +122,7 @@ enum Asked {
 }
 
 impl Asked {
-    fn request(&self) -> Request<'_> {
+    pub(crate) fn request(&self) -> Request<'_> {
         match self {
             Self::Connect(to) => Request::Connect { to: *to },
             Self::Datagram(to) => Request::Datagram { to: *to },
@@ -130,7 +132,7 @@ impl Asked {
     }
 }
 
-fn asked() -> impl Strategy<Value = Asked> {
+pub(crate) fn asked() -> impl Strategy<Value = Asked> {
     let port = || prop::sample::select(vec![0_u16, 1, 53, 80, 443, 444, 8080, 9000]);
     let to = || (any_address(), port()).prop_map(|(address, port)| SocketAddr::new(address, port));
     let host = prop_oneof![2 => name(), 1 => any_address().prop_map(|address| Host::Address(address).to_string())];
@@ -151,7 +153,7 @@ fn asked() -> impl Strategy<Value = Asked> {
     ]
 }
 
-fn pins(asked: &Asked, names: &[String]) -> Vec<Pin> {
+pub(crate) fn pins(asked: &Asked, names: &[String]) -> Vec<Pin> {
     let (Asked::Connect(to) | Asked::Datagram(to)) = asked else { return Vec::new() };
     names.iter().zip([5, 15]).map(|(name, expires)| pin(name, &to.ip().to_string(), expires)).collect()
 }
