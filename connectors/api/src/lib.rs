@@ -15,6 +15,6 @@ pub use bytes::Bytes;
 pub use channel::Channel;
 pub use error::{ConnectorError, ErrorKind, Refusal, RefusalKind};
 pub use message::{Header, Headers, Message, Timestamp};
-pub use sink::{Confirm, Fate, Receipt, SendError, Sink, Token};
+pub use sink::{Confirm, Fate, Origin, Receipt, SendError, Sink, Token};
 pub use source::{AckMode, Acknowledgement, AssignmentId, Batch, Budget, Defect, Event, Record, Source};
 pub use template::{Template, TemplateError};

@@ -8,6 +8,24 @@ use crate::{ConnectorError, Message, Refusal};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Token(pub u64);
 
+/// Which output of which source message a message is: the same however often and by whichever process it is sent. A sink
+/// whose destination can drop what comes twice (JetStream) names the message after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin<'a> {
+    /// What tells the cluster, server or file from every other: a topic of the same name elsewhere is another topic.
+    pub source: &'a str,
+    /// The topic, stream or file that the source message came from. Not a subject within it: an offset is the stream's.
+    pub channel: &'a str,
+    /// Its partition, 0 where there are none.
+    pub partition: i32,
+    /// Where it stood there.
+    pub offset: i64,
+    /// What tells it from another message that stood there before: a topic is made anew, a file is written anew.
+    pub stamp: u64,
+    /// Which of the messages that were made of it, from 0.
+    pub output: u32,
+}
+
 /// Where messages go. Shared by all lanes of a pipeline. The contract:
 ///
 /// 1. [`send`](Sink::send) hands a message over and never waits. `Ok` means that exactly one
@@ -26,6 +44,15 @@ pub trait Sink: Send + Sync {
     /// [`SendError::Full`]: try again after [`wait_for_room`](Sink::wait_for_room). [`SendError::Refused`]: this message
     /// will never be taken. [`SendError::Fatal`]: no message will be taken any more.
     fn send(&self, message: &Message, token: Token) -> Result<(), SendError>;
+
+    /// The same for a message whose origin is known. What `send` promises holds here too.
+    ///
+    /// # Errors
+    /// As `send`.
+    fn send_from(&self, message: &Message, origin: Origin<'_>, token: Token) -> Result<(), SendError> {
+        let _ = origin;
+        self.send(message, token)
+    }
 
     /// Waits until something was confirmed or for `wait`.
     fn wait_for_room(&self, wait: Duration);

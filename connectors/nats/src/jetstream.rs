@@ -1,0 +1,12 @@
+//! Streams: the source is a durable pull consumer, the sink publishes with confirmation.
+
+mod api;
+mod delivery;
+mod id;
+mod pulls;
+mod setup;
+mod sink;
+mod source;
+
+pub use sink::{JETSTREAM_SINK_EXEMPTIONS, JetStreamSink};
+pub use source::{JETSTREAM_SOURCE_EXEMPTIONS, JetStreamSource};

@@ -1,0 +1,454 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::{Client, Message, StatusCode, Subject, Subscriber};
+use futures_util::{FutureExt, StreamExt};
+use portcullis_connector_api::{Bytes, ConnectorError, ErrorKind};
+
+use super::shared::{Arrived, Shared};
+use crate::Count;
+use crate::backoff::Backoff;
+use crate::failure::{self, Said};
+use crate::jetstream::api;
+use crate::jetstream::delivery::Delivery;
+use crate::jetstream::pulls::Pulls;
+use crate::jetstream::setup::{self, Consumer};
+use crate::link::{self, Link, Notice, within};
+use crate::settings::JetStreamSourceSettings;
+use crate::task::Stop;
+
+/// Between two looks at the clock.
+const TICK: Duration = Duration::from_millis(100);
+/// A pull request ends by itself after so many heartbeats.
+const BEATS: u32 = 6;
+/// Pull requests at once: the next one is there when the first is used up.
+const PULLS: usize = 2;
+/// Looked at before anything else is.
+const SLICE: usize = 512;
+/// The server confirms an acknowledgement within this time, or is told again.
+const CONFIRM: Duration = Duration::from_secs(3);
+/// So many connections that break before a message comes are told as what they most likely are.
+const FRUITLESS: u32 = 2;
+/// Messages of the server beside those that were asked for.
+const SPARE: usize = 64;
+
+/// Why a session is over.
+pub(super) enum End {
+    Stopped,
+    Lost(String),
+    Dead(ConnectorError),
+}
+
+/// Connection after connection, until the end.
+pub(super) async fn run(shared: Arc<Shared>, settings: Arc<JetStreamSourceSettings>, mut stop: Stop) {
+    let mut backoff = Backoff::new();
+    let (mut begun, mut fruitless) = (false, 0);
+    for attempt in 0.. {
+        let capacity = settings.window.messages.saturating_mul(2) + SPARE;
+        let linked = tokio::select! {
+            linked = link::connect(&settings.connection, attempt, capacity, &settings.counters) => linked,
+            () = stop.wait() => return,
+        };
+        let end = match linked {
+            Ok(link) => {
+                let end =
+                    session(&shared, &settings, link, &mut begun, &mut fruitless, &mut backoff, stop.clone()).await;
+                settings.counters.add(Count::Disconnects, 1);
+                end
+            }
+            Err(error) if error.kind == ErrorKind::Retriable => End::Lost(error.context),
+            Err(error) => End::Dead(error),
+        };
+        match end {
+            End::Stopped => return,
+            End::Lost(why) => shared.health.troubled(why),
+            End::Dead(error) => return shared.died(&error),
+        }
+        stop.sleep(backoff.pause()).await;
+        if stop.requested() {
+            return;
+        }
+    }
+}
+
+async fn session(
+    shared: &Shared,
+    settings: &JetStreamSourceSettings,
+    link: Link,
+    begun: &mut bool,
+    fruitless: &mut u32,
+    backoff: &mut Backoff,
+    stop: Stop,
+) -> End {
+    let client = link.client.clone();
+    let consumer = match setup::consumer(&client, settings, !*begun).await {
+        Ok(consumer) => consumer,
+        Err(error) if error.kind == ErrorKind::Retriable => return End::Lost(error.context),
+        // It was there before, so it is not the configuration that is wrong.
+        Err(error) if *begun => return End::Dead(ConnectorError::new(ErrorKind::Fatal, gone(&error.context))),
+        Err(error) => return End::Dead(error),
+    };
+    let inbox = client.new_inbox();
+    let deliveries = client.subscribe(format!("{inbox}.p.*")).await;
+    let confirmations = client.subscribe(format!("{inbox}.a.*")).await;
+    let (Ok(deliveries), Ok(confirmations)) = (deliveries, confirmations) else { return lost() };
+    *begun = true;
+    backoff.worked();
+    shared.begin(consumer.ack_wait);
+    let mut session = Session {
+        shared,
+        settings,
+        client,
+        consumer,
+        inbox,
+        pulls: Pulls::default(),
+        arrived: Vec::new(),
+        awaited: VecDeque::new(),
+        batch: 0,
+        answered: 0,
+        last_sign: Instant::now(),
+        rest_until: None,
+        // One that cannot be read breaks the connection; those behind it come by others.
+        one_by_one: *fruitless > 0,
+        troubled: false,
+        heard: false,
+        stop,
+    };
+    let end = session.work(link.notices, deliveries, confirmations).await;
+    *fruitless = if session.heard { 0 } else { *fruitless + 1 };
+    match end {
+        Ok(()) => End::Stopped,
+        Err(End::Lost(why)) if *fruitless >= FRUITLESS => End::Lost(format!(
+            "{why}, {fruitless} times without a message in between: one of stream `{}` may have headers that are not text \
+             in NATS's form, which the client cannot read",
+            settings.stream
+        )),
+        Err(end) => end,
+    }
+}
+
+pub(super) struct Session<'a> {
+    pub(super) shared: &'a Shared,
+    settings: &'a JetStreamSourceSettings,
+    pub(super) client: Client,
+    consumer: Consumer,
+    pub(super) inbox: String,
+    pulls: Pulls,
+    arrived: Vec<Arrived>,
+    /// Acknowledgements that the server has not confirmed, by batch.
+    awaited: VecDeque<Awaited>,
+    batch: u64,
+    /// The last batch that the server has confirmed.
+    answered: u64,
+    /// When the server last said something about our requests.
+    last_sign: Instant,
+    /// After an error no request goes out for a moment.
+    rest_until: Option<Instant>,
+    /// The next message comes alone: it is larger than the window, or cannot be read.
+    one_by_one: bool,
+    troubled: bool,
+    /// A message came.
+    heard: bool,
+    stop: Stop,
+}
+
+struct Awaited {
+    batch: u64,
+    sequences: Vec<i64>,
+    since: Instant,
+}
+
+impl Session<'_> {
+    async fn work(
+        &mut self,
+        mut notices: tokio::sync::mpsc::Receiver<Notice>,
+        mut deliveries: Subscriber,
+        mut confirmations: Subscriber,
+    ) -> Result<(), End> {
+        let mut listening = true;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.tell().await?;
+            self.ask_for_more().await?;
+            tokio::select! {
+                message = deliveries.next() => {
+                    self.delivered(message.ok_or_else(lost)?)?;
+                    for _ in 0..SLICE {
+                        match deliveries.next().now_or_never() {
+                            Some(message) => self.delivered(message.ok_or_else(lost)?)?,
+                            None => break,
+                        }
+                    }
+                    self.shared.arrive(&mut self.arrived);
+                }
+                message = confirmations.next() => self.confirmed(&message.ok_or_else(lost)?),
+                () = self.shared.wake.notified() => {}
+                _ = tick.tick() => self.look_at_the_clock().await?,
+                notice = notices.recv(), if listening => listening = self.notice(notice)?,
+                () = self.stop.wait() => return self.leave(deliveries, confirmations).await,
+            }
+        }
+    }
+
+    /// Acknowledgements and signs of progress. The last acknowledgement of a batch asks for an answer; the server works
+    /// through them in order, so the answer holds for all.
+    pub(super) async fn tell(&mut self) -> Result<(), End> {
+        let to_tell = self.shared.to_tell();
+        self.shared.counters.add(Count::ProgressSignals, to_tell.signals.len() as u64);
+        for reply in to_tell.signals {
+            self.publish(reply, b"+WPI").await?;
+        }
+        let mut sequences = Vec::with_capacity(to_tell.done.len());
+        let mut done = to_tell.done.into_iter().peekable();
+        while let Some((sequence, reply)) = done.next() {
+            sequences.push(sequence);
+            if done.peek().is_some() {
+                self.publish(reply, b"+ACK").await?;
+            } else {
+                self.publish_with_answer(reply, b"+ACK").await?;
+                let awaited = Awaited { batch: self.batch, sequences, since: Instant::now() };
+                self.awaited.push_back(awaited);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish(&self, subject: Subject, what: &'static [u8]) -> Result<(), End> {
+        let published = within(CONFIRM, self.client.publish(subject, Bytes::from_static(what))).await;
+        published.ok_or_else(stuck)?.map_err(|_| lost())
+    }
+
+    pub(super) async fn publish_all(&mut self, replies: Vec<Subject>, what: &'static [u8]) -> Result<(), End> {
+        let mut replies = replies.into_iter().peekable();
+        while let Some(reply) = replies.next() {
+            match replies.peek() {
+                Some(_) => self.publish(reply, what).await?,
+                None => self.publish_with_answer(reply, what).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn publish_with_answer(&mut self, subject: Subject, what: &'static [u8]) -> Result<(), End> {
+        self.batch += 1;
+        let answer = format!("{}.a.{}", self.inbox, self.batch);
+        let published = self.client.publish_with_reply(subject, answer, Bytes::from_static(what));
+        within(CONFIRM, published).await.ok_or_else(stuck)?.map_err(|_| lost())
+    }
+
+    pub(super) fn confirmed(&mut self, message: &Message) {
+        if message.status.is_some() {
+            // Nobody took it. It is told again when its time is over.
+            return;
+        }
+        let batch = message.subject.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        self.answered = self.answered.max(batch);
+        while let Some(front) = self.awaited.pop_front_if(|front| front.batch <= batch) {
+            self.shared.confirmed(&front.sequences);
+        }
+    }
+
+    async fn ask_for_more(&mut self) -> Result<(), End> {
+        let at_once = if self.one_by_one { 1 } else { PULLS };
+        if self.pulls.open() >= at_once || self.rest_until.is_some() {
+            return Ok(());
+        }
+        let (held, held_bytes) = self.shared.held();
+        let window = self.settings.window;
+        let room = window.messages.saturating_sub(held + self.pulls.expected());
+        // Many small requests would cost the server more than the messages.
+        if room < window.messages.div_ceil(4).max(1) || held_bytes >= window.bytes {
+            return Ok(());
+        }
+        let mut batch = room.min(window.messages.div_ceil(2).max(1));
+        if let Some(max) = self.consumer.max_batch {
+            batch = batch.min(max);
+        }
+        let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let mut question = serde_json::json!({
+            "batch": if self.one_by_one { 1 } else { batch },
+            "expires": nanos(self.settings.heartbeat * BEATS),
+            "idle_heartbeat": nanos(self.settings.heartbeat),
+        });
+        if let (false, Some(question)) = (self.one_by_one, question.as_object_mut()) {
+            question.insert("max_bytes".to_owned(), serde_json::json!((window.bytes / PULLS).max(1)));
+        }
+        let number = self.pulls.ask(if self.one_by_one { 1 } else { batch });
+        if self.pulls.open() == 1 {
+            self.last_sign = Instant::now();
+        }
+        let prefix = api::prefix(self.settings.connection.domain.as_deref());
+        let subject = format!("{prefix}CONSUMER.MSG.NEXT.{}.{}", self.settings.stream, self.settings.consumer);
+        let answer = format!("{}.p.{number}", self.inbox);
+        let published = self.client.publish_with_reply(subject, answer, Bytes::from(question.to_string()));
+        within(CONFIRM, published).await.ok_or_else(stuck)?.map_err(|_| lost())
+    }
+
+    pub(super) fn delivered(&mut self, message: Message) -> Result<(), End> {
+        self.last_sign = Instant::now();
+        if let Some(status) = message.status {
+            return self.status(status, &message);
+        }
+        let delivery = message.reply.as_ref().and_then(|reply| Delivery::read(reply));
+        let (Some(delivery), Some(reply)) = (delivery, message.reply.clone()) else {
+            tracing::warn!(subject = %message.subject, "a message that no stream delivered was passed over");
+            return Ok(());
+        };
+        self.pulls.came();
+        self.heard = true;
+        self.one_by_one = false;
+        if self.troubled {
+            self.troubled = false;
+            self.shared.health.well();
+        }
+        self.arrived.push(Arrived { delivery, reply, message, told: Instant::now() });
+        Ok(())
+    }
+
+    /// The server says how a request stands, under the subject that the request gave.
+    fn status(&mut self, status: StatusCode, message: &Message) -> Result<(), End> {
+        let number = message.subject.rsplit('.').next().and_then(|number| number.parse().ok()).unwrap_or_default();
+        let why = message.description.clone().unwrap_or_default();
+        let lower = why.to_ascii_lowercase();
+        let (stream, consumer) = (&self.settings.stream, &self.settings.consumer);
+        match status.as_u16() {
+            100 => {
+                if self.troubled {
+                    self.troubled = false;
+                    self.shared.health.well();
+                }
+            }
+            404 | 408 => self.pulls.ended(number),
+            409 if lower.contains("consumer deleted") || lower.contains("stream deleted") => {
+                let what = format!("the consumer `{consumer}` of stream `{stream}` was deleted");
+                return Err(End::Dead(ConnectorError::new(ErrorKind::Fatal, gone(&what))));
+            }
+            409 if lower.contains("push based") => {
+                let what = format!("the consumer `{consumer}` of stream `{stream}` is push based");
+                return Err(End::Dead(ConnectorError::new(ErrorKind::Configuration, what)));
+            }
+            409 if lower.contains("exceeds maxbytes") => {
+                self.pulls.ended(number);
+                self.one_by_one = self.shared.held().0 == 0 && self.arrived.is_empty();
+            }
+            409 if lower.contains("batch completed") => self.pulls.ended(number),
+            503 => {
+                self.pulls.ended(number);
+                self.shared.counters.add(Count::NoResponders, 1);
+                return Err(End::Lost(format!("nobody answers for the consumer `{consumer}` of stream `{stream}`")));
+            }
+            other => {
+                self.pulls.ended(number);
+                self.rest_until = Some(Instant::now() + Duration::from_millis(250));
+                // A full set of requests of all members, a new leader, a server that stops: it passes.
+                self.trouble(format!(
+                    "the consumer `{consumer}` of stream `{stream}` delivers nothing: {why} ({other})"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn trouble(&mut self, why: String) {
+        self.troubled = true;
+        self.shared.health.troubled(why);
+    }
+
+    async fn look_at_the_clock(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        if self.rest_until.is_some_and(|until| until <= now) {
+            self.rest_until = None;
+        }
+        if let Some(front) = self.awaited.pop_front_if(|front| now.duration_since(front.since) > CONFIRM) {
+            self.shared.tell_again(front.sequences);
+        }
+        if self.pulls.open() > 0 && now.duration_since(self.last_sign) > self.settings.heartbeat * 2 {
+            self.shared.counters.add(Count::MissedHeartbeats, 1);
+            self.pulls.forget();
+            self.last_sign = now;
+            let silent = self.settings.heartbeat.as_millis() * 2;
+            let (stream, consumer) = (&self.settings.stream, &self.settings.consumer);
+            self.trouble(format!("the consumer `{consumer}` of stream `{stream}` was silent for {silent} ms"));
+            // It may be gone, which nobody tells whose request has ended before.
+            return match setup::consumer(&self.client, self.settings, false).await {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind == ErrorKind::Retriable => Err(End::Lost(error.context)),
+                Err(error) => Err(End::Dead(ConnectorError::new(ErrorKind::Fatal, gone(&error.context)))),
+            };
+        }
+        Ok(())
+    }
+
+    /// False when there will be no more: the connection is over, and what has come before that is read first.
+    fn notice(&mut self, notice: Option<Notice>) -> Result<bool, End> {
+        match notice {
+            None => return Ok(false),
+            Some(Notice::LameDuck) if self.settings.connection.servers.len() > 1 => {
+                return Err(End::Lost("the server is about to shut down".to_owned()));
+            }
+            Some(Notice::LameDuck) => tracing::warn!("the only NATS server that is given is about to shut down"),
+            // Asked for, and not in memory: they come again after the consumer's wait.
+            Some(Notice::Dropped) => {
+                return Err(End::Lost("messages did not fit into the subscription".to_owned()));
+            }
+            Some(Notice::Error(line)) => match failure::said(&line) {
+                Said::NoPublish(subject) | Said::NoSubscribe(subject) => {
+                    return Err(End::Dead(ConnectorError::new(
+                        ErrorKind::Configuration,
+                        format!("the account must not use `{subject}`, which the consumer needs"),
+                    )));
+                }
+                Said::Other => tracing::warn!("the server says: {line}"),
+            },
+        }
+        Ok(true)
+    }
+
+    /// Nothing more is taken, what is done is confirmed, and what is not done is given back in its order.
+    async fn leave(&mut self, mut deliveries: Subscriber, mut confirmations: Subscriber) -> Result<(), End> {
+        let (mut undone, until) = self.shared.undone();
+        let until = tokio::time::Instant::from_std(until);
+        let leaving = async {
+            deliveries.drain().await.map_err(|_| lost())?;
+            while let Some(message) = deliveries.next().await {
+                if message.status.is_none() {
+                    self.delivered(message)?;
+                }
+            }
+            let late = self.arrived.drain(..).map(|arrived| (arrived.delivery.sequence, arrived.reply));
+            undone.extend(late);
+            undone.sort_unstable_by_key(|(sequence, _)| *sequence);
+            self.tell().await?;
+            // The server lets go of our requests only when it looks at them, and to answer this it does. A message that it
+            // took out for one of them would come again behind those that are given back after it.
+            if setup::consumer(&self.client, self.settings, false).await.is_err() {
+                tracing::debug!("the consumer did not answer at the end");
+            }
+            let replies = undone.drain(..).map(|(_, reply)| reply).collect();
+            self.publish_all(replies, b"-NAK").await?;
+            while self.answered < self.batch {
+                self.confirmed(&confirmations.next().await.ok_or_else(lost)?);
+            }
+            Ok::<_, End>(())
+        };
+        if let Ok(Ok(())) = tokio::time::timeout_at(until, leaving).await {
+            self.shared.left();
+        }
+        Ok(())
+    }
+}
+
+fn gone(what: &str) -> String {
+    format!("{what}; its position is gone with it, so the pipeline does not go on by itself")
+}
+
+pub(super) fn lost() -> End {
+    End::Lost("the connection to NATS is lost".to_owned())
+}
+
+fn stuck() -> End {
+    End::Lost("the server takes no more bytes".to_owned())
+}

@@ -1,0 +1,21 @@
+use std::sync::OnceLock;
+
+use portcullis_connector_api::{ConnectorError, ErrorKind};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// Reading and writing sockets and encoding headers; the messages' work is done on the lanes.
+const THREADS: usize = 2;
+
+/// The one runtime of all NATS connectors of the process. It ends with the process: what has to be finished is finished by
+/// each connector's own close.
+pub(crate) fn handle() -> Result<Handle, ConnectorError> {
+    static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| {
+        let built = Builder::new_multi_thread().worker_threads(THREADS).thread_name("nats").enable_all().build();
+        built.map_err(|error| error.to_string())
+    });
+    match runtime {
+        Ok(runtime) => Ok(runtime.handle().clone()),
+        Err(error) => Err(ConnectorError::new(ErrorKind::Fatal, format!("no runtime for NATS: {error}"))),
+    }
+}

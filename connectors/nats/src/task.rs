@@ -1,0 +1,59 @@
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use portcullis_connector_api::ConnectorError;
+use tokio::sync::watch;
+
+use crate::runtime;
+
+/// A connector's work on the runtime, which ends when it is told to.
+#[derive(Debug)]
+pub(crate) struct Task {
+    stop: watch::Sender<bool>,
+    ended: Mutex<Receiver<()>>,
+}
+
+/// What the work sees of its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop(watch::Receiver<bool>);
+
+impl Task {
+    pub(crate) fn start<F: Future<Output = ()> + Send + 'static>(
+        work: impl FnOnce(Stop) -> F,
+    ) -> Result<Self, ConnectorError> {
+        let (stop, stopped) = watch::channel(false);
+        let (end, ended) = mpsc::sync_channel::<()>(1);
+        let work = work(Stop(stopped));
+        runtime::handle()?.spawn(async move {
+            // Dropped at the end of the work, also by a panic, which the receiver sees.
+            let _end = end;
+            work.await;
+        });
+        Ok(Self { stop, ended: Mutex::new(ended) })
+    }
+
+    /// Tells the work to end and waits for it. False when it is not over in time.
+    pub(crate) fn end(&self, wait: Duration) -> bool {
+        self.stop.send_replace(true);
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        !matches!(ended.recv_timeout(wait), Err(mpsc::RecvTimeoutError::Timeout))
+    }
+}
+
+impl Stop {
+    pub(crate) fn requested(&self) -> bool {
+        *self.0.borrow() || self.0.has_changed().is_err()
+    }
+
+    /// Returns when the end is requested.
+    pub(crate) async fn wait(&mut self) {
+        // An error says that the connector itself is gone, which is the same.
+        drop(self.0.wait_for(|stop| *stop).await);
+    }
+
+    /// Sleeps, unless the end is requested meanwhile.
+    pub(crate) async fn sleep(&mut self, time: Duration) {
+        drop(tokio::time::timeout(time, self.wait()).await);
+    }
+}

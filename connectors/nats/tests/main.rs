@@ -1,0 +1,16 @@
+//! The NATS connectors against a real server, which each test starts for itself.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "in a test a panic is the report; clippy.toml frees test functions, and not what they share"
+)]
+
+mod access;
+mod conformance;
+mod outages;
+mod pubsub;
+mod server;
+mod streams;
+mod support;
