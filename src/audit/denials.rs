@@ -3,19 +3,20 @@ use std::collections::BTreeMap;
 use crate::actor::Actor;
 use crate::clock::now_ms;
 use crate::code::Code;
+use crate::escape::{CODE_BYTES, NAME_BYTES};
 use crate::event::Event;
 use crate::network::{Attempt, Denial, Destination, HttpCall, Transport, Window};
-use crate::recorder::Recorder;
 
 /// Kinds of refusals that are told apart in a window. Past it only code and reason tell them apart.
 const MAX_KINDS: usize = 256;
 /// The longest window, in milliseconds. A plugin may be refused for longer within one call.
 const WINDOW_MS: u64 = 1000;
 
-/// Exact numbers of refusals of one plugin instance, owned by it: no lock, and a flood of refusals costs a number and not an
-/// event each. The first of a kind is recorded in full at once, its repeats as one event with their count at the end of the
-/// window. A window ends with [`Denials::flush`], which the owner also calls at the end, and after a second at the next
-/// refusal.
+/// Exact numbers of refusals of one plugin instance, owned by it: a flood of refusals costs a number and not an event each.
+/// The first of a kind is told in full at once, its repeats as one event with their count at the end of the window. A window
+/// ends with [`Denials::flush`], which the owner also calls at the end, and after a second at the next refusal.
+///
+/// What is to be told is handed out and recorded by the owner, who knows which locks it holds and whether it may wait.
 #[derive(Debug, Default)]
 pub struct Denials {
     kinds: BTreeMap<Kind, Option<Repeats>>,
@@ -49,11 +50,14 @@ struct Repeats {
 }
 
 impl Denials {
-    /// Counts a refusal. `source` is the record in work, as [`Event::about`] takes it.
-    pub fn add(&mut self, recorder: &Recorder, plugin: &Actor, source: Option<&str>, denial: Denial) {
+    /// Counts a refusal and gives what is to be recorded. `source` is the record in work, as [`Event::about`] takes it.
+    #[must_use = "refusals that are not recorded are not told"]
+    pub fn add(&mut self, plugin: &Actor, source: Option<&str>, mut denial: Denial) -> Vec<Event> {
+        cut(&mut denial);
         let now_ms = now_ms();
+        let mut told = Vec::new();
         if now_ms.saturating_sub(self.window_start_ms) >= WINDOW_MS {
-            self.end_window(recorder, plugin, now_ms);
+            told = self.end_window(plugin, now_ms);
         }
         let kind = self.kind_of(&denial);
         let times = denial.window.map_or(1, |window| window.count);
@@ -61,7 +65,7 @@ impl Denials {
             None => {
                 self.named += usize::from(kind.to.is_some());
                 self.kinds.insert(kind, None);
-                recorder.record(event(plugin, source, denial));
+                told.push(event(plugin, source, denial));
             }
             Some(Some(repeats)) => repeats.add(source, &denial, times, now_ms),
             Some(none) => {
@@ -70,25 +74,29 @@ impl Denials {
                 *none = Some(Repeats { denial, source: source.map(str::to_owned), window });
             }
         }
+        told
     }
 
-    /// Ends the window: records one event for each kind that was repeated. A kind that was not is forgotten, so that its next
-    /// refusal is told in full again.
-    pub fn flush(&mut self, recorder: &Recorder, plugin: &Actor) {
-        self.end_window(recorder, plugin, now_ms());
+    /// Ends the window and gives what is to be recorded: one event for each kind that was repeated. A kind that was not is
+    /// forgotten, so that its next refusal is told in full again.
+    #[must_use = "refusals that are not recorded are not told"]
+    pub fn flush(&mut self, plugin: &Actor) -> Vec<Event> {
+        self.end_window(plugin, now_ms())
     }
 
-    fn end_window(&mut self, recorder: &Recorder, plugin: &Actor, now_ms: u64) {
+    fn end_window(&mut self, plugin: &Actor, now_ms: u64) -> Vec<Event> {
         self.window_start_ms = now_ms;
+        let mut told = Vec::new();
         self.kinds.retain(|_, repeats| {
             let Some(Repeats { mut denial, source, window }) = repeats.take() else {
                 return false;
             };
             denial.window = (window.count > 1).then_some(window);
-            recorder.record(event(plugin, source.as_deref(), denial));
+            told.push(event(plugin, source.as_deref(), denial));
             true
         });
         self.named = self.kinds.keys().filter(|kind| kind.to.is_some()).count();
+        told
     }
 
     fn kind_of(&self, denial: &Denial) -> Kind {
@@ -122,6 +130,27 @@ impl Repeats {
     }
 }
 
+/// A kind is kept for as long as a window and longer, so that none may hold text of any length. One character more is left
+/// than an event tells, so that the event still says that something was cut.
+fn cut(denial: &mut Denial) {
+    if let Attempt::Http(call) = &mut denial.attempt {
+        cut_text(&mut call.method, CODE_BYTES);
+        cut_text(&mut call.scheme, CODE_BYTES);
+        cut_text(&mut call.path, NAME_BYTES);
+    }
+    if let Some(hostname) = &mut denial.destination.hostname {
+        cut_text(hostname, NAME_BYTES);
+    }
+}
+
+fn cut_text(text: &mut String, told_bytes: usize) {
+    let most = told_bytes + char::MAX.len_utf8();
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.shrink_to_fit();
+    }
+}
+
 /// What the repeats of a kind without a destination have in common.
 fn without_destination(denial: Denial) -> Denial {
     let attempt = match denial.attempt {
@@ -148,16 +177,35 @@ mod tests {
 
     use super::*;
     use crate::samples::{call, context, denial, plugin};
-    use crate::{MemoryStore, Options};
+    use crate::{MemoryStore, Options, Recorder};
 
-    fn recorded(refuse: impl FnOnce(&Recorder, &mut Denials)) -> Vec<Value> {
+    /// Refusals that are recorded as they are told.
+    struct Told {
+        recorder: Recorder,
+        denials: Denials,
+    }
+
+    impl Told {
+        fn add(&mut self, source: Option<&str>, denial: Denial) {
+            let told = self.denials.add(&plugin(), source, denial);
+            told.into_iter().for_each(|event| drop(self.recorder.record(event)));
+        }
+
+        fn flush(&mut self) {
+            let told = self.denials.flush(&plugin());
+            told.into_iter().for_each(|event| drop(self.recorder.record(event)));
+        }
+    }
+
+    fn recorded(refuse: impl FnOnce(&mut Told)) -> Vec<Value> {
         let store = MemoryStore::new();
         let (recorder, _) = Recorder::start(context(), Options::default(), store.clone()).unwrap();
         // Far in the future, so that a slow machine ends no window on its own.
-        let mut denials = Denials { window_start_ms: u64::MAX, ..Denials::default() };
-        refuse(&recorder, &mut denials);
-        denials.flush(&recorder, &plugin());
-        recorder.shutdown(Duration::from_secs(20)).unwrap();
+        let denials = Denials { window_start_ms: u64::MAX, ..Denials::default() };
+        let mut told = Told { recorder, denials };
+        refuse(&mut told);
+        told.flush();
+        told.recorder.shutdown(Duration::from_secs(20)).unwrap();
         let mut events = store.events();
         events.retain(|event| event["status_detail"].is_string());
         for event in &events {
@@ -177,11 +225,11 @@ mod tests {
 
     #[test]
     fn the_first_of_a_kind_is_told_at_once_and_its_repeats_as_one_number() {
-        let events = recorded(|recorder, denials| {
+        let events = recorded(|denials| {
             for _ in 0..1043 {
-                denials.add(recorder, &plugin(), Some("p/t-0@1"), denial(Attempt::Connect, "addr.metadata"));
+                denials.add(Some("p/t-0@1"), denial(Attempt::Connect, "addr.metadata"));
             }
-            denials.add(recorder, &plugin(), None, denial(Attempt::Connect, "rule.no_match"));
+            denials.add(None, denial(Attempt::Connect, "rule.no_match"));
         });
         assert_eq!(events.iter().map(times).collect::<Vec<_>>(), [1, 1, 1042]);
         let repeats = &events[2];
@@ -195,14 +243,14 @@ mod tests {
     #[test]
     fn over_many_windows_and_kinds_the_events_sum_to_the_refusals() {
         let reasons = ["rule.no_match", "rule.port", "addr.private"];
-        let events = recorded(|recorder, denials| {
+        let events = recorded(|denials| {
             for number in 0..10_000_usize {
                 let host = format!("host-{}.example", number % 301);
                 let attempt = if number % 2 == 0 { Attempt::Lookup } else { Attempt::Http(call("GET", "/")) };
                 let reason = reasons[number % 3];
-                denials.add(recorder, &plugin(), None, Denial { reason, ..to(&host, attempt) });
+                denials.add(None, Denial { reason, ..to(&host, attempt) });
                 if number % 1777 == 0 {
-                    denials.flush(recorder, &plugin());
+                    denials.flush();
                 }
             }
         });
@@ -215,10 +263,10 @@ mod tests {
 
     #[test]
     fn a_guest_that_makes_up_destinations_gets_256_of_them_told_and_the_rest_counted() {
-        let events = recorded(|recorder, denials| {
+        let events = recorded(|denials| {
             for number in 0..5000 {
                 let attempt = Attempt::Http(call("GET", &format!("/{number}")));
-                denials.add(recorder, &plugin(), None, to(&format!("{number}.example"), attempt));
+                denials.add(None, to(&format!("{number}.example"), attempt));
             }
         });
         assert_eq!(events.iter().map(times).sum::<u64>(), 5000);
@@ -233,11 +281,35 @@ mod tests {
     }
 
     #[test]
+    fn no_kind_holds_more_text_than_an_event_tells() {
+        let long = "é".repeat(1 << 20);
+        let mut denials = Denials::default();
+        for _ in 0..2 {
+            let call = HttpCall { scheme: long.clone(), ..call(&long, &long) };
+            drop(denials.add(&plugin(), None, to(&long, Attempt::Http(call))));
+        }
+        let (kind, repeats) = denials.kinds.first_key_value().unwrap();
+        let (kept, repeats) = (kind.to.as_ref().unwrap(), repeats.as_ref().unwrap());
+        let Attempt::Http(HttpCall { method, scheme, path, .. }) = &repeats.denial.attempt else { panic!("HTTP") };
+        let hostnames = [&kept.destination, &repeats.denial.destination].map(|to| to.hostname.as_ref().unwrap());
+        for held in [kept.method.as_ref().unwrap(), method, scheme, path].into_iter().chain(hostnames) {
+            assert!(held.capacity() <= 600, "{} bytes", held.capacity());
+        }
+        assert_eq!((denials.kinds.len(), repeats.window.count), (1, 1), "still a repeat of the same kind");
+
+        let events = recorded(|denials| {
+            denials.add(None, to("a.example", Attempt::Http(call(&"M".repeat(70), "/"))));
+        });
+        assert_eq!(events[0]["activity_name"], "M".repeat(64));
+        assert_eq!(events[0]["metadata"]["is_truncated"], true);
+    }
+
+    #[test]
     fn what_differs_between_repeats_is_not_told_of_them() {
-        let events = recorded(|recorder, denials| {
+        let events = recorded(|denials| {
             for number in 0..3 {
                 let attempt = Attempt::Http(call("GET", &format!("/{number}")));
-                denials.add(recorder, &plugin(), Some(&format!("p/t-0@{number}")), to("a.example", attempt));
+                denials.add(Some(&format!("p/t-0@{number}")), to("a.example", attempt));
             }
         });
         assert_eq!(events[0]["http_request"]["url"]["path"], "/0");
@@ -249,13 +321,13 @@ mod tests {
 
     #[test]
     fn a_quiet_window_makes_the_next_refusal_a_first_again_and_a_loud_one_does_not() {
-        let events = recorded(|recorder, denials| {
+        let events = recorded(|denials| {
             let mut add = |times| {
                 for _ in 0..times {
-                    denials.add(recorder, &plugin(), None, denial(Attempt::Listen, "capability.absent"));
+                    denials.add(None, denial(Attempt::Listen, "capability.absent"));
                 }
-                denials.flush(recorder, &plugin());
-                denials.window_start_ms = u64::MAX;
+                denials.flush();
+                denials.denials.window_start_ms = u64::MAX;
             };
             // Told in full; 4 repeats; nothing new in full; after silence in full again.
             [1, 5, 3, 0, 1].into_iter().for_each(&mut add);

@@ -2,9 +2,11 @@
 //! topic, the sequence and the receipts agree. Every lane takes that lock for each event, so what is done under it is a
 //! number, a counter and a move: no text is made and no memory is asked for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem;
+use std::pin::Pin;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::actor::Actor;
@@ -18,6 +20,20 @@ pub(crate) type MakeStop = fn(u64, u64) -> Event;
 
 /// The most events that memory is kept ready for.
 const MAX_READY: usize = 16 * 1024;
+/// Tasks that may wait for room. One more is told at once that it need not wait: what it intends is then lost and does not
+/// happen.
+const MAX_TASKS: usize = 4096;
+/// This part of the capacity is no place for intents: what belongs to effects that have happened must find room.
+const KEPT_PART: usize = 8;
+
+/// What an event is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// It tells of what has happened, or of what was refused.
+    Told,
+    /// It goes before an effect, which does not happen without it.
+    Intent,
+}
 
 /// A bounded queue of events. A channel of the standard library cannot wait for room with a deadline.
 #[derive(Debug)]
@@ -40,6 +56,9 @@ struct State {
     idle: bool,
     /// Callers that wait for room.
     waiting: usize,
+    /// Tasks that wait for room for an intent, in the order of their coming.
+    tasks: BTreeMap<u64, Waker>,
+    last_task: u64,
     /// The last number given.
     recorded: u64,
     /// The last event's time: within a chain time never runs backwards, even when the machine's clock does.
@@ -60,6 +79,8 @@ impl Queue {
             held: 0,
             idle: false,
             waiting: 0,
+            tasks: BTreeMap::new(),
+            last_task: 0,
             recorded: 0,
             last_ms: 0,
             untold: None,
@@ -77,10 +98,11 @@ impl Queue {
     }
 
     /// Takes an event and gives its number, or counts it as lost when there is no room within `wait`.
-    pub(crate) fn push(&self, event: Event, wait: Duration) -> Option<u64> {
-        let full = |state: &mut State| state.events.len() + state.held >= self.capacity && state.closing.is_none();
+    pub(crate) fn push(&self, event: Event, purpose: Purpose, wait: Duration) -> Option<u64> {
+        let full = |state: &mut State| state.used() >= self.limit(purpose) && state.closing.is_none();
         let mut state = self.lock();
-        if full(&mut state) {
+        // Without a wait not even the condition variable is touched: who does not wait must not be put to sleep.
+        if !wait.is_zero() && full(&mut state) {
             state.waiting += 1;
             let waited = self.room.wait_timeout_while(state, wait, full);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
@@ -99,6 +121,29 @@ impl Queue {
         Some(sequence)
     }
 
+    /// Events of that purpose that may wait.
+    fn limit(&self, purpose: Purpose) -> usize {
+        match purpose {
+            Purpose::Told => self.capacity,
+            Purpose::Intent => self.capacity - self.capacity / KEPT_PART,
+        }
+    }
+
+    /// Wakes as many tasks as there is room for, and all when nothing is left to be taken: a task that was woken and gave up
+    /// leads to no further round of the writer then. Outside of the lock, since a waker runs code of the executor.
+    fn wake_tasks<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        if state.tasks.is_empty() {
+            return state;
+        }
+        let (used, limit) = (state.used(), self.limit(Purpose::Intent));
+        let room = if used == 0 || state.closing.is_some() { usize::MAX } else { limit.saturating_sub(used) };
+        let due: Vec<Waker> =
+            std::iter::from_fn(|| state.tasks.pop_first()).take(room).map(|(_, waker)| waker).collect();
+        drop(state);
+        due.into_iter().for_each(Waker::wake);
+        self.lock()
+    }
+
     /// Tells how many of the events in `taken` the writer has not built yet; when there is none, gives it all that wait, by
     /// an exchange of the buffers. Waits for the first one when `idle`. The answer is until when the writer may still try,
     /// once there will be no more events.
@@ -109,6 +154,7 @@ impl Queue {
         if state.waiting > 0 {
             self.room.notify_all();
         }
+        state = self.wake_tasks(state);
         if taken.is_empty() {
             if idle {
                 let nothing = |state: &mut State| {
@@ -138,7 +184,7 @@ impl Queue {
             }
             state.closing = Some(until);
         }
-        drop(state);
+        drop(self.wake_tasks(state));
         self.filled.notify_all();
         self.room.notify_all();
     }
@@ -173,6 +219,11 @@ impl Queue {
 }
 
 impl State {
+    /// Places that are taken.
+    fn used(&self) -> usize {
+        self.events.len() + self.held
+    }
+
     fn enqueue(&mut self, mut event: Event) -> u64 {
         self.recorded += 1;
         self.last_ms = self.last_ms.max(event.time_ms);
@@ -199,6 +250,56 @@ impl State {
     }
 }
 
+/// Resolves when there is room for an intent, or none will come. Needs no runtime of a certain make.
+#[derive(Debug)]
+pub(crate) struct Room<'a> {
+    queue: &'a Queue,
+    /// Its place among the tasks, once it was polled in vain.
+    task: Option<u64>,
+}
+
+impl<'a> Room<'a> {
+    pub(crate) fn new(queue: &'a Queue) -> Self {
+        Self { queue, task: None }
+    }
+}
+
+impl Future for Room<'_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // Cloned before the lock and the one before it dropped after it: both run code of the executor.
+        let waker = context.waker().clone();
+        let mut state = self.queue.lock();
+        let is_new = self.task.is_none_or(|task| !state.tasks.contains_key(&task));
+        let done = state.closing.is_some()
+            || state.used() < self.queue.limit(Purpose::Intent)
+            || (is_new && state.tasks.len() >= MAX_TASKS);
+        let before = if done {
+            Some(waker)
+        } else {
+            let task = self.task.unwrap_or_else(|| {
+                state.last_task += 1;
+                state.last_task
+            });
+            self.task = Some(task);
+            state.tasks.insert(task, waker)
+        };
+        drop(state);
+        drop(before);
+        if done { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if let Some(task) = self.task {
+            let waker = self.queue.lock().tasks.remove(&task);
+            drop(waker);
+        }
+    }
+}
+
 impl Loss {
     pub(crate) fn add(&mut self, event: &Event) {
         self.events += 1;
@@ -209,5 +310,74 @@ impl Loss {
             Some((_, weight)) => *weight += event.weight(),
             None => self.by_code.push((code, event.weight())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn full(capacity: usize) -> Queue {
+        let queue = Queue::new(capacity);
+        for _ in 0..capacity {
+            assert!(queue.push(Event::plugin_stopped(Actor::bridge()), Purpose::Told, Duration::ZERO).is_some());
+        }
+        queue
+    }
+
+    fn poll(room: &mut Pin<Box<Room<'_>>>, waker: &Waker) -> Poll<()> {
+        room.as_mut().poll(&mut Context::from_waker(waker))
+    }
+
+    #[test]
+    fn as_many_are_woken_as_there_is_room_for_in_the_order_of_their_coming() {
+        let queue = full(16);
+        let mut taken = queue.buffer();
+        queue.take(&mut taken, false);
+        let counts: Vec<Arc<Count>> = (0..5).map(|_| Arc::default()).collect();
+        let mut rooms: Vec<_> = counts.iter().map(|_| Box::pin(Room::new(&queue))).collect();
+        for (room, count) in rooms.iter_mut().zip(&counts) {
+            assert!(poll(room, &Waker::from(count.clone())).is_pending());
+        }
+        let woken = || counts.iter().map(|count| count.0.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let mut build = |events: usize| {
+            taken.drain(..events);
+            queue.take(&mut taken, false);
+        };
+        build(2);
+        assert_eq!(woken(), [0, 0, 0, 0, 0], "the last eighth is free and not for intents");
+        build(2);
+        assert_eq!(woken(), [1, 1, 0, 0, 0]);
+        assert!(poll(&mut rooms[1], Waker::noop()).is_ready());
+        build(12);
+        assert_eq!(woken(), [1, 1, 1, 1, 1], "nothing is left that could lead to another round");
+    }
+
+    #[test]
+    fn a_task_that_gave_up_is_forgotten_and_more_than_can_be_kept_do_not_wait() {
+        let queue = full(1);
+        let mut rooms: Vec<_> = (0..MAX_TASKS).map(|_| Box::pin(Room::new(&queue))).collect();
+        for room in &mut rooms {
+            assert!(poll(room, Waker::noop()).is_pending());
+            assert!(poll(room, Waker::noop()).is_pending(), "polled again it takes no second place");
+        }
+        assert!(poll(&mut Box::pin(Room::new(&queue)), Waker::noop()).is_ready());
+        rooms.pop();
+        assert!(poll(&mut Box::pin(Room::new(&queue)), Waker::noop()).is_pending());
+        drop(rooms);
+        assert!(queue.lock().tasks.is_empty());
     }
 }

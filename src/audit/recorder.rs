@@ -14,7 +14,7 @@ use crate::detail::Mode;
 use crate::event::{Event, Fact};
 use crate::ocsf::Context;
 use crate::progress::Confirmed;
-use crate::queue::Queue;
+use crate::queue::{Purpose, Queue, Room};
 use crate::store::Store;
 use crate::writer::Writer;
 
@@ -79,7 +79,7 @@ impl Recorder {
         let chain = Chain::new(context);
         let queue = Arc::new(Queue::new(options.capacity.max(1)));
         let boot = Fact::Boot { mode: options.mode, config_sha256: options.config_sha256 };
-        let sequence = queue.push(Event::new(Actor::bridge(), boot), options.deadline);
+        let sequence = queue.push(Event::new(Actor::bridge(), boot), Purpose::Told, options.deadline);
         let writer = Writer::new(queue.clone(), chain, Box::new(store));
         thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run())?;
         let boot = Receipt { queue: queue.clone(), sequence };
@@ -89,8 +89,30 @@ impl Recorder {
     /// Records an event. Waits for room up to the deadline of the options; after that the event is counted as lost, and an
     /// `audit.loss` event says so as soon as there is room again. The receipt may be dropped.
     pub fn record(&self, event: Event) -> Receipt {
-        let sequence = self.owner.queue.push(event, self.owner.deadline);
-        Receipt { queue: self.owner.queue.clone(), sequence }
+        self.push(event, Purpose::Told, self.owner.deadline)
+    }
+
+    /// As [`Recorder::record`] and never waits: an event without room is counted as lost at once. For threads that others
+    /// share.
+    pub fn try_record(&self, event: Event) -> Receipt {
+        self.push(event, Purpose::Told, Duration::ZERO)
+    }
+
+    /// As [`Recorder::try_record`], for the event of an effect that is about to happen. The last eighth of the capacity is not
+    /// for these, so that what belongs to effects that have happened finds room.
+    pub fn try_record_intent(&self, event: Event) -> Receipt {
+        self.push(event, Purpose::Intent, Duration::ZERO)
+    }
+
+    /// Resolves when [`Recorder::try_record_intent`] has room, or the audit has ended, on any runtime. Nothing is reserved:
+    /// others may come first. There is no deadline in it: whoever waits brings one, [`Recorder::deadline`].
+    pub async fn room(&self) {
+        Room::new(&self.owner.queue).await;
+    }
+
+    /// How long may be waited for room.
+    pub fn deadline(&self) -> Duration {
+        self.owner.deadline
     }
 
     /// What was recorded, confirmed and lost until now.
@@ -120,6 +142,11 @@ impl Recorder {
         }
         Ok(Summary { events: status.recorded, lost: status.lost_events })
     }
+
+    fn push(&self, event: Event, purpose: Purpose, wait: Duration) -> Receipt {
+        let sequence = self.owner.queue.push(event, purpose, wait);
+        Receipt { queue: self.owner.queue.clone(), sequence }
+    }
 }
 
 /// Stands for an event until the store has it.
@@ -131,6 +158,11 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// Whether there was no room for the event: it will never be confirmed.
+    pub fn is_lost(&self) -> bool {
+        self.sequence.is_none()
+    }
+
     /// Waits until the store has confirmed the event.
     ///
     /// # Errors

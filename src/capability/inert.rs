@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use portcullis_connector_api::Bytes;
 use tokio::io::AsyncWrite;
-use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliCtxView};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtxView};
-use wasmtime_wasi::p2::bindings::{cli, filesystem, io, sync};
+use wasmtime_wasi::p2::bindings::cli::{terminal_input::TerminalInput, terminal_output::TerminalOutput};
+use wasmtime_wasi::p2::bindings::filesystem::types::Descriptor;
+use wasmtime_wasi::p2::bindings::{cli, io, sync};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
@@ -44,24 +47,63 @@ pub(super) fn serves(interface: &str) -> bool {
     SERVED.contains(&interface)
 }
 
-/// Links wasmtime's own implementations over an empty context. `wasi:io` in its asynchronous form, since that one waits;
-/// `wasi:filesystem` in its synchronous form, since without a preopened folder there is no descriptor to wait for.
+type Context<'a> = StoreContextMut<'a, Guest>;
+
+/// Links wasmtime's own implementations over an empty context, where they work on a resource. `wasi:io` in its asynchronous
+/// form, since that one waits; `wasi:filesystem` in its synchronous form, since without a preopened folder there is no
+/// descriptor to wait for.
 pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    cli::environment::add_to_linker::<Guest, WasiCli>(linker, |guest| counted(guest, Operation::Environment))?;
+    link_nothing(linker)?;
     cli::exit::add_to_linker::<Guest, WasiCli>(linker, |guest| counted(guest, Operation::Exit))?;
     cli::stdin::add_to_linker::<Guest, WasiCli>(linker, stdio)?;
     cli::stdout::add_to_linker::<Guest, WasiCli>(linker, stdio)?;
     cli::stderr::add_to_linker::<Guest, WasiCli>(linker, stdio)?;
     cli::terminal_input::add_to_linker::<Guest, WasiCli>(linker, stdio)?;
     cli::terminal_output::add_to_linker::<Guest, WasiCli>(linker, stdio)?;
-    cli::terminal_stdin::add_to_linker::<Guest, WasiCli>(linker, stdio)?;
-    cli::terminal_stdout::add_to_linker::<Guest, WasiCli>(linker, stdio)?;
-    cli::terminal_stderr::add_to_linker::<Guest, WasiCli>(linker, stdio)?;
     io::error::add_to_linker::<Guest, Table>(linker, table)?;
     io::poll::add_to_linker::<Guest, Table>(linker, table)?;
     io::streams::add_to_linker::<Guest, Table>(linker, table)?;
-    filesystem::preopens::add_to_linker::<Guest, WasiFilesystem>(linker, files)?;
     sync::filesystem::types::add_to_linker::<Guest, WasiFilesystem>(linker, files)
+}
+
+/// What answers without looking at a resource: an own function can refuse the call that crosses the budget.
+fn link_nothing(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    let mut environment = linker.instance("wasi:cli/environment@0.2.12")?;
+    environment.func_wrap("get-environment", |mut store: Context<'_>, (): ()| {
+        store.data_mut().count(Operation::Environment)?;
+        Ok((Vec::<(String, String)>::new(),))
+    })?;
+    environment.func_wrap("get-arguments", |mut store: Context<'_>, (): ()| {
+        store.data_mut().count(Operation::Environment)?;
+        Ok((Vec::<String>::new(),))
+    })?;
+    environment.func_wrap("initial-cwd", |mut store: Context<'_>, (): ()| {
+        store.data_mut().count(Operation::Environment)?;
+        Ok((None::<String>,))
+    })?;
+    linker.instance("wasi:cli/terminal-stdin@0.2.12")?.func_wrap(
+        "get-terminal-stdin",
+        |mut store: Context<'_>, (): ()| {
+            store.data_mut().count(Operation::Stdio)?;
+            Ok((None::<Resource<TerminalInput>>,))
+        },
+    )?;
+    for (interface, function) in [
+        ("wasi:cli/terminal-stdout@0.2.12", "get-terminal-stdout"),
+        ("wasi:cli/terminal-stderr@0.2.12", "get-terminal-stderr"),
+    ] {
+        linker.instance(interface)?.func_wrap(function, |mut store: Context<'_>, (): ()| {
+            store.data_mut().count(Operation::Stdio)?;
+            Ok((None::<Resource<TerminalOutput>>,))
+        })?;
+    }
+    linker.instance("wasi:filesystem/preopens@0.2.12")?.func_wrap(
+        "get-directories",
+        |mut store: Context<'_>, (): ()| {
+            store.data_mut().count(Operation::Filesystem)?;
+            Ok((Vec::<(Resource<Descriptor>, String)>::new(),))
+        },
+    )
 }
 
 /// A context that grants nothing. The builder's defaults are the same; they are not relied on for the network.
@@ -76,8 +118,7 @@ pub(crate) fn context(log: &Arc<LogSink>) -> WasiCtx {
 }
 
 fn counted(guest: &mut Guest, operation: Operation) -> WasiCliCtxView<'_> {
-    guest.count_only(operation);
-    let inert = guest.inert();
+    let inert = guest.count_inert(operation);
     WasiCliCtxView { ctx: inert.wasi.cli(), table: &mut inert.table }
 }
 
@@ -86,13 +127,11 @@ fn stdio(guest: &mut Guest) -> WasiCliCtxView<'_> {
 }
 
 fn table(guest: &mut Guest) -> &mut ResourceTable {
-    guest.count_only(Operation::Io);
-    &mut guest.inert().table
+    &mut guest.count_inert(Operation::Io).table
 }
 
 fn files(guest: &mut Guest) -> WasiFilesystemCtxView<'_> {
-    guest.count_only(Operation::Filesystem);
-    let inert = guest.inert();
+    let inert = guest.count_inert(Operation::Filesystem);
     WasiFilesystemCtxView { ctx: inert.wasi.filesystem(), table: &mut inert.table }
 }
 

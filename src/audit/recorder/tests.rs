@@ -1,4 +1,5 @@
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::pin::{Pin, pin};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::Wake;
 use std::time::Instant;
 
@@ -118,6 +119,105 @@ fn a_full_queue_makes_the_caller_wait_and_loses_nothing_when_room_comes_in_time(
     store.set_unavailable(false);
     assert!(caller.join().unwrap());
     assert_eq!(recorder.shutdown(LONG), Ok(Summary { events: 2002, lost: 0 }));
+}
+
+/// A store that takes nothing until its gate is gone. The queue before it holds what comes, and nothing moves meanwhile.
+struct Stuck {
+    inner: MemoryStore,
+    entered: SyncSender<()>,
+    gate: Receiver<()>,
+}
+
+impl Store for Stuck {
+    fn append(&mut self, record: &AuditRecord) -> Result<(), StoreError> {
+        // Once the writer was seen in here nobody listens, and once the gate is gone there is nothing to wait for.
+        self.entered.send(()).unwrap_or_default();
+        self.gate.recv().unwrap_or_default();
+        self.inner.append(record)
+    }
+
+    fn confirmed(&mut self, wait: Duration) -> Result<u64, StoreError> {
+        self.inner.confirmed(wait)
+    }
+}
+
+/// A recorder whose writer is held in the store with `audit.boot`, which takes up one place. It goes on when the sender is
+/// dropped.
+fn stuck(capacity: usize) -> (Recorder, MemoryStore, SyncSender<()>) {
+    let (entered, has_entered) = sync_channel(1);
+    let (open, gate) = sync_channel(0);
+    let store = MemoryStore::new();
+    let options = Options { capacity, deadline: Duration::from_secs(600), ..Options::default() };
+    let (recorder, _) = Recorder::start(context(), options, Stuck { inner: store.clone(), entered, gate }).unwrap();
+    has_entered.recv_timeout(LONG).unwrap();
+    (recorder, store, open)
+}
+
+#[test]
+fn who_does_not_wait_is_told_at_once_that_the_queue_is_full_and_the_loss_is_counted() {
+    let (recorder, store, open) = stuck(4);
+    let begun = Instant::now();
+    let lost = (0..10).filter(|_| recorder.try_record(calls(3)).is_lost()).count();
+    assert!(begun.elapsed() < LONG, "the deadline is ten minutes: {:?}", begun.elapsed());
+    assert_eq!((lost, recorder.status().lost_events), (7, 7));
+    drop(open);
+    assert_eq!(recorder.shutdown(LONG).unwrap().lost, 7);
+    let told = store.events();
+    let loss = told.iter().find(|event| event["metadata"]["event_code"] == "audit.loss").unwrap();
+    assert_eq!(loss["unmapped"]["loss"]["by_code"]["host.call"], 21);
+}
+
+#[test]
+fn intents_leave_the_last_eighth_to_what_has_happened() {
+    let (recorder, _store, open) = stuck(16);
+    let intents = (0..20).filter(|_| !recorder.try_record_intent(calls(1)).is_lost()).count();
+    assert_eq!(intents, 16 - 2 - 1, "the boot event has a place too");
+    let told = (0..20).filter(|_| !recorder.try_record(calls(1)).is_lost()).count();
+    assert_eq!(told, 2);
+    drop(open);
+    recorder.shutdown(LONG).unwrap();
+}
+
+fn is_pending(room: &mut Pin<&mut impl Future<Output = ()>>) -> bool {
+    room.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending()
+}
+
+#[test]
+fn room_comes_when_the_store_works_again_and_each_who_waits_is_woken() {
+    let (recorder, _store, open) = stuck(8);
+    block_on(recorder.room());
+    while !recorder.try_record_intent(calls(1)).is_lost() {}
+    assert!(is_pending(&mut pin!(recorder.room())), "there is a place left, but not for an intent");
+    assert!(!recorder.try_record(calls(1)).is_lost());
+    // More than there are places, and some of them only look.
+    let waiting: Vec<_> = (0..40)
+        .map(|number| {
+            let recorder = recorder.clone();
+            std::thread::spawn(move || {
+                block_on(recorder.room());
+                number % 2 == 0 || !recorder.try_record(calls(1)).is_lost()
+            })
+        })
+        .collect();
+    drop(open);
+    let until = deadline(LONG);
+    while !waiting.iter().all(std::thread::JoinHandle::is_finished) {
+        assert!(Instant::now() < until, "somebody still waits");
+        std::thread::yield_now();
+    }
+    recorder.shutdown(LONG).unwrap();
+}
+
+#[test]
+fn nobody_waits_for_room_past_the_end() {
+    let (recorder, _store, open) = stuck(1);
+    assert!(recorder.try_record_intent(calls(1)).is_lost());
+    let other = recorder.clone();
+    let waiting = std::thread::spawn(move || block_on(other.room()));
+    recorder.shutdown(Duration::ZERO).unwrap_err();
+    waiting.join().unwrap();
+    assert!(recorder.try_record_intent(calls(1)).is_lost(), "and what is intended then does not happen");
+    drop(open);
 }
 
 #[test]

@@ -47,10 +47,6 @@ pub struct Settings {
     pub resolver: Arc<Resolver>,
     /// Of the plugin.
     pub tenant: Arc<str>,
-    /// Its name in the pipeline.
-    pub plugin: Arc<str>,
-    /// The pipeline.
-    pub pipeline: Arc<str>,
 }
 
 /// What a plugin may use of the network. Rates are a number in a period, which is also how much may come at once.
@@ -102,6 +98,11 @@ impl Egress {
 
     pub(crate) fn budgets(&self) -> &Budgets {
         &self.budgets
+    }
+
+    /// How many requests were allowed, denied, and denied for want of room since the network was opened.
+    pub fn decisions(&self) -> [u64; 3] {
+        self.evidence.decisions()
     }
 
     pub(crate) fn evidence(&self) -> &Evidence {

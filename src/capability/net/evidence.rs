@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
 
 use portcullis_audit::{
     Actor, Attempt, Connection, Decided, Denial, Destination, Event, Mode, Receipt, Recorder, RuleRef, Traffic,
@@ -23,6 +22,15 @@ pub(crate) struct Evidence {
     rules: Arc<[RuleRef]>,
     denies: Arc<[RuleRef]>,
     policy_version: Arc<str>,
+    decisions: Arc<Decisions>,
+}
+
+/// How many requests were allowed, refused, and refused for want of room.
+#[derive(Debug, Default)]
+struct Decisions {
+    allowed: AtomicU64,
+    denied: AtomicU64,
+    quota: AtomicU64,
 }
 
 /// An event that was recorded and whose effect may wait for it.
@@ -33,16 +41,18 @@ pub(crate) struct Intent {
 }
 
 impl Intent {
+    /// There was no room for it: its effect must not happen, and it will never be confirmed.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.receipt.is_lost()
+    }
+
     /// Waits until the effect may happen. With the mode `buffered` that is at once, as long as the event was taken: what
     /// there is no evidence of does not happen in any mode.
     pub(crate) async fn confirmed(&self) -> Result<(), Unavailable> {
         if self.strict {
             return self.receipt.confirmed().await;
         }
-        match self.receipt.wait(Duration::ZERO) {
-            Err(Unavailable::Lost) => Err(Unavailable::Lost),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        if self.is_lost() { Err(Unavailable::Lost) } else { Ok(()) }
     }
 }
 
@@ -59,26 +69,37 @@ impl Evidence {
             rules: names("egress", policy.rules().iter().map(ToString::to_string).collect()),
             denies: names("deny", policy.denies().iter().map(ToString::to_string).collect()),
             policy_version: Arc::clone(policy.version()),
+            decisions: Arc::default(),
         }
-    }
-
-    pub(crate) fn recorder(&self) -> &Recorder {
-        &self.recorder
     }
 
     pub(crate) fn actor(&self) -> &Actor {
         &self.actor
     }
 
-    /// Records what came of an effect, or what is no effect.
-    pub(crate) fn record(&self, event: Event) {
-        // Nothing waits for this event: the receipt of what has happened already is of no use.
-        drop(self.recorder.record(event));
+    /// Waits until the event of an effect may find room, at most as long as the audit's deadline. What finds none then is
+    /// refused.
+    pub(crate) async fn room(&self) {
+        let room = tokio::time::timeout(self.recorder.deadline(), self.recorder.room());
+        drop(room.await);
     }
 
-    /// Records the event of an effect that is about to happen.
+    /// Records what came of an effect, or what is no effect. Never waits.
+    pub(crate) fn record(&self, event: Event) {
+        // Nothing waits for this event: the receipt of what has happened already is of no use.
+        drop(self.recorder.try_record(event));
+    }
+
+    /// Records the event of an effect that is about to happen. Never waits: without room the intent is lost, and with it the
+    /// effect.
     pub(crate) fn intend(&self, event: Event) -> Intent {
-        Intent { receipt: self.recorder.record(event), strict: self.strict }
+        self.decisions.allowed.fetch_add(1, Ordering::Relaxed);
+        Intent { receipt: self.recorder.try_record_intent(event), strict: self.strict }
+    }
+
+    pub(crate) fn decisions(&self) -> [u64; 3] {
+        let Decisions { allowed, denied, quota } = &*self.decisions;
+        [allowed, denied, quota].map(|count| count.load(Ordering::Relaxed))
     }
 
     /// What the audit tells of a decision that allowed.
@@ -94,6 +115,13 @@ impl Evidence {
 
     /// What the audit tells of a refusal.
     pub(crate) fn denial(&self, attempt: Attempt, denied: &Denied, guest_code: Option<&'static str>) -> Denial {
+        let refused = match denied.reason {
+            Reason::QuotaSockets | Reason::QuotaConnectRate | Reason::QuotaDns | Reason::QuotaBytesOut => {
+                &self.decisions.quota
+            }
+            _ => &self.decisions.denied,
+        };
+        refused.fetch_add(1, Ordering::Relaxed);
         let list = if denied.reason == Reason::RuleOperatorDeny { &self.denies } else { &self.rules };
         Denial {
             attempt,
@@ -160,10 +188,6 @@ impl Wire {
         let wire =
             Self { evidence, connection, source, begun_ms, bytes_out: zero(), bytes_in: zero(), ended, _slot: slot };
         (Arc::new(wire), intent)
-    }
-
-    pub(crate) fn id(&self) -> u64 {
-        self.connection.id
     }
 
     pub(crate) fn sent(&self, bytes: usize) {

@@ -107,12 +107,11 @@ impl Gate {
         self.decide(request).inspect_err(|denied| self.refused(attempt, denied, Some(code(denied.reason))))
     }
 
-    /// Decides a [`Request::Connect`] or [`Request::HttpDial`] and takes its place in the budgets. Records no refusal, but
-    /// the quota that was met.
+    /// Decides a [`Request::Connect`] and takes its place in the budgets. Records no refusal, but the quota that was met.
     ///
     /// # Errors
     /// The refusal. Nothing is taken then.
-    pub(crate) fn decide_connect(&self, request: &Request<'_>) -> Result<(Granted, Slot), Denied> {
+    fn decide_connect(&self, request: &Request<'_>) -> Result<(Granted, Slot), Denied> {
         let granted = self.decide(request)?;
         let Some(egress) = self.egress() else {
             return Err(denied(Reason::CapabilityAbsent));
@@ -179,8 +178,17 @@ impl Gate {
         let source = self.source();
         let mut denial = egress.evidence().denial(attempt, denied, guest_code);
         denial.inbound = inbound;
-        let (recorder, actor) = (egress.evidence().recorder(), egress.evidence().actor());
-        self.work().denials.add(recorder, actor, source.as_deref(), denial);
+        // Recorded when the lock is free: other handles of the instance must not wait for the audit's.
+        let told = self.work().denials.add(egress.evidence().actor(), source.as_deref(), denial);
+        told.into_iter().for_each(|event| egress.evidence().record(event));
+    }
+
+    /// Waits until an effect's event may find room in the audit, at most as long as the audit's deadline. To be awaited before
+    /// an effect is decided: recording itself never waits, since the thread may be that of other guests too.
+    pub(crate) async fn room(&self) {
+        if let Some(egress) = self.egress() {
+            egress.evidence().room().await;
+        }
     }
 
     /// Records what came of an effect.
@@ -206,24 +214,26 @@ impl Gate {
     /// Ends a window of what is counted.
     pub(crate) fn flush(&self) {
         if let Some(egress) = self.egress() {
-            self.work().flush(egress);
+            let told = self.work().flush(egress);
+            told.into_iter().for_each(|event| egress.evidence().record(event));
         }
     }
 }
 
 impl Work {
-    fn flush(&mut self, egress: &Arc<Egress>) {
-        let evidence = egress.evidence();
-        self.denials.flush(evidence.recorder(), evidence.actor());
+    /// What was counted since the last time, to be recorded when the lock is free.
+    fn flush(&mut self, egress: &Arc<Egress>) -> Vec<Event> {
+        let mut told = self.denials.flush(egress.evidence().actor());
         self.excess.retain_mut(|Excess { kind, exhausted, repeats, since_ms }| {
             let end_ms = now_ms();
             let window =
                 Window { count: std::mem::take(repeats), start_ms: std::mem::replace(since_ms, end_ms), end_ms };
             if window.count > 0 {
-                evidence.record(budget_event(egress, kind, *exhausted, Some(window)));
+                told.push(budget_event(egress, kind, *exhausted, Some(window)));
             }
             window.count > 0
         });
+        told
     }
 }
 
@@ -231,7 +241,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let work = self.work.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(egress) = &self.egress {
-            work.flush(egress);
+            work.flush(egress).into_iter().for_each(|event| egress.evidence().record(event));
         }
     }
 }

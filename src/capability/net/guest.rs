@@ -2,20 +2,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use portcullis_connector_api::Channel;
-use wasmtime_wasi::WasiCtx;
+use wasmtime_wasi::sockets::WasiSocketsCtx;
 
 use crate::egress::Egress;
 use crate::gate::Gate;
 use crate::http::HttpGuest;
-use crate::sockets::doors::Doors;
 use crate::sockets::{Tcps, Udps};
 
 /// The network of one instance: what it looked up, what it has open and what it was refused.
 pub struct NetGuest {
     pub(crate) gate: Gate,
-    /// wasmtime's own context. Its one hook is the second line behind the gate.
-    pub(crate) wasi: WasiCtx,
-    pub(crate) doors: Doors,
+    /// wasmtime's own context, which lets nobody make or reach anything: each socket is made with the context of its own doors.
+    pub(crate) wasi: WasiSocketsCtx,
     pub(crate) tcp: Tcps,
     pub(crate) udp: Udps,
     pub(crate) http: HttpGuest,
@@ -38,12 +36,10 @@ impl NetGuest {
     /// For one instance. Without an [`Egress`] everything is refused and nothing is recorded: that is for the time of a plan,
     /// when a component is started before there is an audit.
     pub fn new(egress: Option<Arc<Egress>>) -> Self {
-        let doors = Doors::default();
         Self {
             http: HttpGuest::new(egress.as_deref().map(|egress| &egress.http)),
             gate: Gate::new(egress),
-            wasi: doors.context(),
-            doors,
+            wasi: WasiSocketsCtx::default(),
             tcp: Tcps::default(),
             udp: Udps::default(),
         }

@@ -19,8 +19,17 @@ mod tls;
 mod view;
 
 #[cfg(test)]
+#[path = "tests/full.rs"]
+mod full;
+#[cfg(test)]
+#[path = "tests/instance.rs"]
+mod instance;
+#[cfg(test)]
 #[path = "tests/support.rs"]
 mod support;
+#[cfg(test)]
+#[path = "tests/udp.rs"]
+mod udp;
 #[cfg(test)]
 #[path = "tests/wasi.rs"]
 mod wasi;

@@ -153,7 +153,7 @@ impl Gate {
     }
 
     /// Records the intent and sends the query from a task of its own: it ends, and is recorded, also when the guest does not
-    /// wait for it any more.
+    /// wait for it any more. A full audit is waited for there.
     fn take_off(&self, egress: &Arc<Egress>, name: &Name, granted: &Granted) -> watch::Receiver<Option<Outcome>> {
         let mut answers = egress.answers();
         if let Some(flight) = answers.flights.get(name) {
@@ -162,19 +162,14 @@ impl Gate {
         let (outcome, flight) = watch::channel(None);
         answers.flights.insert(name.clone(), flight.clone());
         drop(answers);
-        let source = self.source();
-        let evidence = egress.evidence();
-        let asked = Destination { hostname: Some(name.to_string()), ..Destination::default() };
-        let event = Event::dns_allowed(evidence.actor().clone(), name.as_str(), evidence.decided(granted, asked));
-        let intent = evidence.intend(about(event, source.as_ref()));
         // What is kept serves every request for the name, so that the answers are judged for all of its rules. A connect or an
         // HTTP dial is decided by itself.
         let plain = egress.decide(&Request::Lookup { name: name.as_str() }, &[], None);
         let lookup = plain.unwrap_or_else(|_| granted.clone());
-        let granted = granted.clone();
+        let (granted, source) = (granted.clone(), self.source());
         let query = Query { egress: Arc::clone(egress), name: name.clone(), granted, lookup, source };
         egress.settings().resolver.handle().spawn(async move {
-            let landed = query.run(intent).await;
+            let landed = query.run().await;
             // Nobody may be waiting any more.
             outcome.send_replace(Some(landed));
         });
@@ -223,9 +218,10 @@ impl Drop for Landing<'_> {
 }
 
 impl Query {
-    async fn run(&self, intent: Intent) -> Outcome {
+    async fn run(&self) -> Outcome {
         let _landing = Landing(self);
-        if intent.confirmed().await.is_err() {
+        self.egress.evidence().room().await;
+        if self.intend().confirmed().await.is_err() {
             // Nothing has left.
             return Err(Unresolved { reason: Reason::DnsFailed, kind: Kind::Temporary });
         }
@@ -271,12 +267,13 @@ impl Query {
         answer
     }
 
-    /// Within the bounds of the product, and those of the rule within them.
+    /// Within the bounds of the product, and those of the rules within them. Of every rule that holds the name, whichever asked:
+    /// the answer is kept for all of them.
     fn holds_ms(&self, ttl_s: u32) -> u64 {
         let (least, most) = TTL_S;
         let seconds = |duration: Duration| duration.as_secs().clamp(least, most);
-        let rule = self.egress.rule(&self.granted).and_then(portcullis_policy::Rule::ttl);
-        let (least, most) = rule.map_or((least, most), |(least, most)| (seconds(least), seconds(most)));
+        let rules = self.egress.settings().policy.pin_ttl(&self.name);
+        let (least, most) = rules.map_or((least, most), |(least, most)| (seconds(least), seconds(most)));
         u64::from(ttl_s).clamp(least.min(most), most) * 1000
     }
 
@@ -299,6 +296,14 @@ impl Query {
             duration_ms,
             cached: None,
         }
+    }
+
+    fn intend(&self) -> Intent {
+        let evidence = self.egress.evidence();
+        let asked = Destination { hostname: Some(self.name.to_string()), ..Destination::default() };
+        let decided = evidence.decided(&self.granted, asked);
+        let event = Event::dns_allowed(evidence.actor().clone(), self.name.as_str(), decided);
+        evidence.intend(about(event, self.source.as_ref()))
     }
 
     fn record(&self, fact: LookupFact) -> Uuid {

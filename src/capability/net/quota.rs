@@ -1,5 +1,7 @@
 //! What a plugin, its tenant and the node may use of the network. Levels above a plugin are shared by threads, so all of it is
-//! atomics: nothing here waits for another plugin.
+//! atomics: nothing here waits for another plugin, but an HTTP request for its turn.
+
+mod wait;
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -8,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use portcullis_audit::Scope;
 
+use self::wait::Queue;
+pub(crate) use self::wait::{Token, Turn, Waiter};
 use crate::egress::NetLimits;
 
 /// What a lookup that is answered from memory costs: this part of one that leaves. A guest that asks in a loop is stopped,
@@ -22,10 +26,13 @@ pub struct Budget {
     scope: Scope,
     connections: Option<u32>,
     open: AtomicU32,
+    /// TCP sockets that are not connections yet: each holds a descriptor of the process.
+    idle: AtomicU32,
     connects: Option<Rate>,
     lookups: Option<Rate>,
     egress: Option<Rate>,
     ingress: Option<Rate>,
+    queue: Queue,
 }
 
 /// What one level allows; none is no limit at this level.
@@ -66,10 +73,12 @@ impl Budget {
             scope,
             connections: limits.connections,
             open: AtomicU32::new(0),
+            idle: AtomicU32::new(0),
             connects: rate(limits.connects, 1),
             lookups: rate(limits.lookups, CACHED_LOOKUPS),
             egress: second(limits.egress_bytes_s),
             ingress: second(limits.ingress_bytes_s),
+            queue: Queue::new(limits.connections),
         })
     }
 
@@ -78,17 +87,24 @@ impl Budget {
         self.open.load(Ordering::Relaxed)
     }
 
-    fn open_one(&self) -> bool {
+    fn open_one(&self, of: Count) -> bool {
         let limit = self.connections.unwrap_or(u32::MAX);
         let more = |open: u32| (open < limit).then(|| open + 1);
-        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        of(self).fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
     }
 
-    fn close_one(&self) {
+    fn close_one(&self, of: Count) {
         // Never under zero: a slot is made by `open_one` alone and gives back once.
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        of(self).fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn no_place(&self) -> Exhausted {
+        Exhausted { scope: self.scope, limit: u64::from(self.connections.unwrap_or(u32::MAX)) }
     }
 }
+
+/// What a slot is counted in.
+type Count = fn(&Budget) -> &AtomicU32;
 
 /// Which level had no room, and what it allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,13 +117,21 @@ pub(crate) struct Exhausted {
 #[derive(Clone, Debug)]
 pub(crate) struct Budgets(Arc<[Arc<Budget>]>);
 
-/// A connection or UDP socket in the budgets. It is given back when this is dropped.
+/// A connection or UDP socket in the budgets, or a TCP socket that waits to become one. It is given back when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Slot(Budgets);
+pub(crate) struct Slot {
+    budgets: Budgets,
+    of: Count,
+    /// Whether somebody may wait for its place: nobody does for that of a socket that is not connected yet.
+    is_open: bool,
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.0.iter().for_each(|budget| budget.close_one());
+        self.budgets.0.iter().for_each(|budget| budget.close_one(self.of));
+        if self.is_open {
+            self.budgets.tell_freed();
+        }
     }
 }
 
@@ -118,14 +142,23 @@ impl Budgets {
 
     /// Takes a connection of every level, or of none.
     pub(crate) fn slot(&self) -> Result<Slot, Exhausted> {
+        self.take_slot(|budget| &budget.open, true)
+    }
+
+    /// As [`Budgets::slot`], for a TCP socket before its connect. There may be as many of these as of connections, and they
+    /// are counted beside them, so that a connect that is refused is told with its destination.
+    pub(crate) fn idle_slot(&self) -> Result<Slot, Exhausted> {
+        self.take_slot(|budget| &budget.idle, false)
+    }
+
+    fn take_slot(&self, of: Count, is_open: bool) -> Result<Slot, Exhausted> {
         for (taken, budget) in self.0.iter().enumerate() {
-            if !budget.open_one() {
-                self.0.iter().take(taken).for_each(|budget| budget.close_one());
-                let limit = u64::from(budget.connections.unwrap_or(u32::MAX));
-                return Err(Exhausted { scope: budget.scope, limit });
+            if !budget.open_one(of) {
+                self.0.iter().take(taken).for_each(|budget| budget.close_one(of));
+                return Err(budget.no_place());
             }
         }
-        Ok(Slot(self.clone()))
+        Ok(Slot { budgets: self.clone(), of, is_open })
     }
 
     pub(crate) fn connect(&self) -> Result<(), Exhausted> {
@@ -236,12 +269,17 @@ impl Rate {
     }
 
     fn try_take_at(&self, units: u64, now_ns: u64) -> bool {
+        self.take_within(units, now_ns, 0).is_some()
+    }
+
+    /// Takes `units` that will have been earned so long after now, and gives how long it is until then.
+    fn take_within(&self, units: u64, now_ns: u64, within_ns: u64) -> Option<u64> {
         let cost = self.cost_ns(units);
-        let taken = |paid: u64| {
-            let after = paid.max(now_ns).checked_add(cost)?;
-            (after - now_ns <= self.period_ns).then_some(after)
-        };
-        self.paid_until_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
+        let latest = self.period_ns.saturating_add(within_ns);
+        let paid = |paid: u64| paid.max(now_ns).checked_add(cost);
+        let taken = |before: u64| paid(before).filter(|after| after - now_ns <= latest);
+        let before = self.paid_until_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).ok()?;
+        Some((paid(before)? - now_ns).saturating_sub(self.period_ns))
     }
 
     /// Takes what was used already: may go into debt.

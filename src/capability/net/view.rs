@@ -28,7 +28,7 @@ pub struct NetParts<'a> {
 impl NetParts<'_> {
     /// wasmtime's own implementation, over the same table. It is called after a decision, never instead of one.
     pub(crate) fn inner(&mut self) -> WasiSocketsCtxView<'_> {
-        WasiSocketsCtxView { ctx: self.guest.wasi.sockets(), table: self.table }
+        WasiSocketsCtxView { ctx: &mut self.guest.wasi, table: self.table }
     }
 }
 

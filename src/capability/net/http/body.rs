@@ -16,6 +16,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::exchange::Exchange;
 use super::failure::{Code, Failure};
+use super::headers;
 
 /// Bytes of a request's body, and of an answer's.
 pub(crate) const BODY_BYTES: u64 = 8 << 20;
@@ -48,14 +49,21 @@ pub(crate) struct RequestBody {
     inner: Option<WasiBody>,
     left: u64,
     flow: Arc<Flow>,
+    /// Whether the rule restricts methods or paths: what a header must not say then, a trailer must not either.
+    restricted: bool,
 }
 
 impl RequestBody {
-    pub(crate) fn new(inner: Option<WasiBody>, flow: Arc<Flow>) -> Self {
+    pub(crate) fn new(inner: Option<WasiBody>, flow: Arc<Flow>, restricted: bool) -> Self {
         if inner.is_none() {
             flow.sent.store(true, Ordering::Release);
         }
-        Self { inner, left: BODY_BYTES, flow }
+        Self { inner, left: BODY_BYTES, flow, restricted }
+    }
+
+    /// What the guest gave, of a body that nothing was taken from.
+    pub(crate) fn into_inner(self) -> Option<WasiBody> {
+        self.inner
     }
 
     fn failed(&self, failure: Failure) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
@@ -79,6 +87,9 @@ impl Body for RequestBody {
                 Poll::Ready(None)
             }
             Some(Ok(frame)) => {
+                if self.restricted && frame.trailers_ref().is_some_and(headers::overrides) {
+                    return self.failed(Failure::of(Reason::HttpForbiddenHeader));
+                }
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 match self.left.checked_sub(u64::try_from(bytes).unwrap_or(u64::MAX)) {
                     Some(left) => {
@@ -165,7 +176,9 @@ impl ResponseBody {
                 if self.inner.is_end_stream() {
                     self.end();
                 }
-                Some(Ok(frame))
+                // In memory of its own: the frame is a slice of the connection's buffer, and a guest that keeps a byte of it
+                // unread would keep all of that.
+                Some(Ok(frame.map_data(|data| Bytes::copy_from_slice(&data))))
             }
             Some(Err(error)) => Some(Err(self.fail(Failure::of_hyper(&error, true)))),
         }

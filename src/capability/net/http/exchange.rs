@@ -14,6 +14,7 @@ use super::pool::Idle;
 use super::{HttpEgress, IDLE_TIME};
 use crate::evidence::{Intent, about};
 use crate::gate::Gate;
+use crate::quota::Turn;
 
 /// See the module.
 pub(crate) struct Exchange {
@@ -23,8 +24,8 @@ pub(crate) struct Exchange {
     /// True while the guest itself lets something go.
     by_guest: Arc<AtomicBool>,
     source: Option<Arc<str>>,
-    call: HttpCall,
-    decided: Decided,
+    /// What is told of it in the end, once: none when it was.
+    facts: Option<(HttpCall, Decided)>,
     begun: Instant,
     ends: Instant,
     flow: Arc<Flow>,
@@ -34,7 +35,8 @@ pub(crate) struct Exchange {
     /// Bytes on connections that were given up before.
     spent: (u64, u64),
     status: Option<u16>,
-    over: bool,
+    /// After the connection: who has the next turn finds it in the pool.
+    _turn: Arc<Turn>,
 }
 
 /// What an exchange is about.
@@ -47,12 +49,13 @@ pub(crate) struct About {
     pub(crate) call: HttpCall,
     pub(crate) decided: Decided,
     pub(crate) ends: Instant,
+    pub(crate) turn: Arc<Turn>,
 }
 
 impl Exchange {
     /// Records the intent. Nothing may be sent before it is confirmed; without an intent nothing can be recorded at all.
     pub(crate) fn begin(about_it: About) -> (Self, Option<Intent>) {
-        let About { gate, http, home, by_guest, source, call, decided, ends } = about_it;
+        let About { gate, http, home, by_guest, source, call, decided, ends, turn } = about_it;
         let intent = gate.egress().and_then(|egress| {
             let intent = HttpIntent { call: call.clone(), decided: decided.clone() };
             let event = Event::http_allowed(egress.evidence().actor().clone(), intent);
@@ -65,8 +68,7 @@ impl Exchange {
             home,
             by_guest,
             source,
-            call,
-            decided,
+            facts: Some((call, decided)),
             begun,
             ends,
             flow: Arc::default(),
@@ -74,7 +76,7 @@ impl Exchange {
             before: (0, 0),
             spent: (0, 0),
             status: None,
-            over: false,
+            _turn: turn,
         };
         (exchange, intent)
     }
@@ -86,6 +88,7 @@ impl Exchange {
     /// Goes over this connection from here on. `fresh` ones count their handshake.
     pub(crate) fn over(&mut self, connection: Idle, fresh: bool) -> &mut Idle {
         connection.link.end_at(self.ends);
+        connection.link.serve(Some(self.gate.clone()));
         self.spent = self.bytes();
         self.before = if fresh { (0, 0) } else { connection.link.bytes() };
         self.connection.insert(connection)
@@ -109,6 +112,9 @@ impl Exchange {
         if let Some(connection) = self.connection.take().filter(|_| self.flow.is_sent()) {
             connection.link.end_at(Instant::now() + IDLE_TIME);
             self.http.pool.put(self.home, connection);
+            if let Some(egress) = self.gate.egress() {
+                egress.budgets().tell_freed();
+            }
         }
     }
 
@@ -136,16 +142,17 @@ impl Exchange {
     }
 
     fn record(&mut self, failure: Option<Reason>) {
-        if std::mem::replace(&mut self.over, true) {
-            return;
+        let Some((call, decided)) = self.facts.take() else { return };
+        if let Some(connection) = &self.connection {
+            connection.link.serve(None);
         }
         let Some(egress) = self.gate.egress() else { return };
         let evidence = egress.evidence();
         let (bytes_out, bytes_in) = self.bytes();
         let elapsed_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let result = HttpResult {
-            call: self.call.clone(),
-            decided: self.decided.clone(),
+            call,
+            decided,
             connection: self.connection.as_ref().map(|connection| connection.link.id),
             status: self.status,
             traffic: Traffic { bytes_out, bytes_in, duration_ms: elapsed_ms, ..Traffic::default() },
@@ -177,7 +184,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if self.over {
+        if self.facts.is_none() {
             return;
         }
         // An answer that the guest has seen enough of is no failure; one that ended with its instance is.

@@ -139,7 +139,7 @@ impl Failure {
     pub(crate) fn of(reason: Reason) -> Self {
         let code = match reason {
             Reason::DnsTimeout => Code::DnsTimeout,
-            Reason::DnsRebind | Reason::DnsUnpinned | Reason::DnsPinExpired => Code::IpProhibited,
+            Reason::DnsUnpinned | Reason::DnsPinExpired => Code::IpProhibited,
             Reason::DnsFailed | Reason::DnsCnameDepth | Reason::QuotaDns => Code::DnsError,
             Reason::HttpUserinfo => Code::UriInvalid,
             // A well-formed request that no rule can allow.
@@ -221,7 +221,7 @@ mod tests {
             (Reason::HttpForbiddenHeader, "HTTP-request-denied"),
             (Reason::AddrPrivate, "destination-IP-prohibited"),
             (Reason::AddrSelf, "destination-IP-prohibited"),
-            (Reason::DnsRebind, "destination-IP-prohibited"),
+            (Reason::DnsPinExpired, "destination-IP-prohibited"),
             (Reason::NameInvalid, "HTTP-request-URI-invalid"),
             (Reason::NamePortInvalid, "HTTP-request-URI-invalid"),
             (Reason::HttpUserinfo, "HTTP-request-URI-invalid"),

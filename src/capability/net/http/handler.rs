@@ -20,8 +20,15 @@ impl<T: HasNet> Host for View<'_, T> {
     ) -> HttpResult<Resource<FutureIncomingResponse>> {
         let parts = self.enter().map_err(HttpError::trap)?;
         // Both were given away by the guest: they must not stay in its table.
-        let options = options.map(|options| parts.table.delete(options)).transpose()?.unwrap_or_default();
+        let options = match options {
+            Some(options) => {
+                parts.guest.http.held.remove();
+                parts.table.delete(options)?
+            }
+            None => RequestOptions::default(),
+        };
         let request = parts.table.delete(request)?;
+        parts.guest.http.held.remove();
         let outgoing = Outgoing {
             method: method(request.method),
             scheme: scheme(request.scheme),
@@ -40,7 +47,9 @@ impl<T: HasNet> Host for View<'_, T> {
                 Err(failure) => Err(failure.code.error()),
             }
         });
-        Ok(parts.table.push(HostFutureIncomingResponse::Pending(answer))?)
+        let future = parts.table.push(HostFutureIncomingResponse::Pending(answer))?;
+        guest.http.held.add()?;
+        Ok(future)
     }
 }
 

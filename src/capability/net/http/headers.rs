@@ -16,16 +16,61 @@ pub(crate) const SECTION_BYTES: usize = 32 << 10;
 /// What upstream counts for the same section: names and values, and its own structs around each.
 pub(crate) const SECTION_COST: usize = SECTION_BYTES + FIELDS * 128;
 
+/// With these a server behind the rule, or a proxy before it, does another method or another path than the one that was
+/// decided. What names only the client or the host is not here: no rule depends on what a server makes of those.
+const OVERRIDES: [&str; 14] = [
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-method",
+    "x-original-uri",
+    "x-original-url",
+    "x-original-path",
+    "x-envoy-original-path",
+    "x-rewrite-url",
+    "x-forwarded-method",
+    "x-forwarded-path",
+    "x-forwarded-prefix",
+    "x-forwarded-uri",
+    "x-script-name",
+];
+
 /// Headers of the connection: only the host sets them.
 pub(crate) fn always_forbidden(name: &HeaderName) -> bool {
-    DEFAULT_FORBIDDEN_HEADERS.contains(name) || name == TE
+    DEFAULT_FORBIDDEN_HEADERS.iter().chain([&TE]).any(|own| is_read_as(name, own.as_str()))
+}
+
+/// Whether one of them would make a server do something else than what the rule was asked for.
+pub(crate) fn overrides(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| OVERRIDES.iter().any(|other| is_read_as(name, other)))
+}
+
+/// Whether a server may take one name for the other: CGI and its heirs make an underscore of a hyphen.
+fn is_read_as(name: &HeaderName, other: &str) -> bool {
+    let hyphen = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    name.as_str().len() == other.len() && name.as_str().bytes().map(hyphen).eq(other.bytes().map(hyphen))
+}
+
+/// Bytes of a header section on the wire.
+pub(crate) fn section_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+}
+
+/// The headers of an answer in memory of their own. Those of hyper are slices of its buffer, and the smallest of them keeps
+/// all of it.
+pub(crate) fn owned(headers: &HeaderMap) -> HeaderMap {
+    let mut own = HeaderMap::with_capacity(headers.len());
+    for (name, value) in headers {
+        own.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone()));
+    }
+    own
 }
 
 /// The filter that WASI's own setters ask: a header that a secret of this plugin sets is as forbidden as `host`, on whatever
 /// request, and is taken out of answers too.
 pub(crate) fn filter(secrets: &[SecretHeader]) -> ForbiddenHeaderFilter {
     let secret: Box<[HeaderName]> = secrets.iter().map(|secret| secret.name().clone()).collect();
-    Arc::new(move |name| always_forbidden(name) || secret.contains(name))
+    Arc::new(move |name| always_forbidden(name) || secret.iter().any(|secret| is_read_as(name, secret.as_str())))
 }
 
 /// What the headers of a request may not be, once more after the setters: they are what goes on the wire.
@@ -33,8 +78,7 @@ pub(crate) fn check(headers: &HeaderMap, filter: &ForbiddenHeaderFilter, body: b
     if headers.keys().any(|name| filter(name)) {
         return Err(Reason::HttpForbiddenHeader);
     }
-    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-    if headers.len() > FIELDS || bytes > SECTION_BYTES {
+    if headers.len() > FIELDS || section_bytes(headers) > SECTION_BYTES {
         return Err(Reason::HttpHeaderLimit);
     }
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
@@ -78,6 +122,36 @@ mod tests {
             assert_eq!(check(&with(&[(name, "x")]), &own, false), Err(Reason::HttpForbiddenHeader), "{name}");
         }
         assert_eq!(check(&with(&[("authorization", "x")]), &filter(&[]), false), Ok(()));
+    }
+
+    #[test]
+    fn a_name_that_a_server_reads_as_a_forbidden_one_is_forbidden() {
+        let secret = SecretHeader::new(0, "x-api-key", Secret::new(b"x".to_vec())).unwrap();
+        let own = filter(&[secret]);
+        for name in ["x_api_key", "x-api_key", "transfer_encoding", "proxy_authorization"] {
+            assert_eq!(check(&with(&[(name, "x")]), &own, false), Err(Reason::HttpForbiddenHeader), "{name}");
+        }
+        for name in ["x-api", "x-api-key2", "x.api.key"] {
+            assert_eq!(check(&with(&[(name, "x")]), &own, false), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_changes_method_or_path_is_known_in_both_spellings() {
+        for name in OVERRIDES {
+            assert!(overrides(&with(&[("accept", "x"), (name, "x")])), "{name}");
+        }
+        assert!(overrides(&with(&[("x_http_method_override", "x")])));
+        for name in ["x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "x-http"] {
+            assert!(!overrides(&with(&[(name, "x")])), "{name}");
+        }
+    }
+
+    #[test]
+    fn headers_that_are_copied_are_the_same_and_keep_their_order() {
+        let from = with(&[("a", "1"), ("b", "2"), ("a", "3")]);
+        assert_eq!(owned(&from), from);
+        assert_eq!(owned(&from).get_all("a").iter().collect::<Vec<_>>(), ["1", "3"]);
     }
 
     #[test]

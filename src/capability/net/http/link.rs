@@ -1,25 +1,27 @@
 //! One connection below HTTP: its bytes are counted and held to their rates, and it ends at its deadline whoever still
 //! waits for it.
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::client::conn::http1::Connection;
+use portcullis_policy::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::io::TokioIo;
 
 use super::body::RequestBody;
-use crate::quota::{Budgets, Slot, Throttle};
+use crate::gate::Gate;
+use crate::quota::{Budgets, Exhausted, Slot, Throttle};
 
 /// What the connection's own task and those who use it both look at.
-#[derive(Debug)]
 pub(crate) struct Link {
     /// Tells it from every other connection of the process.
     pub(crate) id: u64,
@@ -30,6 +32,14 @@ pub(crate) struct Link {
     expired: AtomicBool,
     bytes_out: AtomicU64,
     bytes_in: AtomicU64,
+    /// The instance that it works for now; none while it waits for its next request, which may be another's.
+    user: Mutex<Option<Gate>>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link").field("id", &self.id).field("bytes", &self.bytes()).finish_non_exhaustive()
+    }
 }
 
 impl Link {
@@ -41,6 +51,7 @@ impl Link {
             expired: AtomicBool::new(false),
             bytes_out: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
+            user: Mutex::default(),
         };
         link.end_at(ends);
         Arc::new(link)
@@ -61,6 +72,19 @@ impl Link {
         self.expired.load(Ordering::Acquire)
     }
 
+    /// For whom it works from here on.
+    pub(crate) fn serve(&self, user: Option<Gate>) {
+        *self.user.lock().unwrap_or_else(PoisonError::into_inner) = user;
+    }
+
+    /// A rate holds its bytes back.
+    fn held_back(&self, reason: Reason, met: Exhausted) {
+        let user = self.user.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(gate) = user {
+            gate.exceeded(reason, met);
+        }
+    }
+
     /// Bytes out and in since the connection was made.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         (self.bytes_out.load(Ordering::Relaxed), self.bytes_in.load(Ordering::Relaxed))
@@ -79,7 +103,8 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn new(stream: TcpStream, link: Arc<Link>, budgets: &Budgets, slot: Slot) -> Self {
-        let (out, into) = (Paced::new(budgets.bytes_out()), Paced::new(budgets.bytes_in()));
+        let out = Paced::new(budgets.bytes_out(), Reason::QuotaBytesOut);
+        let into = Paced::new(budgets.bytes_in(), Reason::QuotaBytesIn);
         Self { stream, link, out, into, _slot: slot }
     }
 }
@@ -87,16 +112,17 @@ impl Wire {
 /// One direction and its rate.
 struct Paced {
     throttle: Throttle,
+    reason: Reason,
     wait: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl Paced {
-    fn new(throttle: Throttle) -> Self {
-        Self { throttle, wait: None }
+    fn new(throttle: Throttle, reason: Reason) -> Self {
+        Self { throttle, reason, wait: None }
     }
 
-    /// How many bytes may go now; at least one.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+    /// How many bytes may go now; at least one. A wait is told once, where it begins.
+    fn poll_room(&mut self, cx: &mut Context<'_>, link: &Link) -> Poll<usize> {
         loop {
             if let Some(wait) = &mut self.wait {
                 ready!(wait.as_mut().poll(cx));
@@ -104,6 +130,9 @@ impl Paced {
             }
             match self.throttle.available() {
                 0 => {
+                    if let Some(met) = self.throttle.exhausted() {
+                        link.held_back(self.reason, met);
+                    }
                     let throttle = self.throttle.clone();
                     self.wait = Some(Box::pin(async move { throttle.ready().await }));
                 }
@@ -116,7 +145,7 @@ impl Paced {
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let room = ready!(this.into.poll_room(cx));
+        let room = ready!(this.into.poll_room(cx, &this.link));
         let before = buf.filled().len();
         if room >= buf.remaining() {
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
@@ -136,7 +165,7 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let room = ready!(this.out.poll_room(cx));
+        let room = ready!(this.out.poll_room(cx, &this.link));
         let part = buf.get(..room).unwrap_or(buf);
         let written = ready!(Pin::new(&mut this.stream).poll_write(cx, part))?;
         this.out.throttle.take(written);
@@ -150,7 +179,7 @@ impl AsyncWrite for Wire {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        let room = ready!(this.out.poll_room(cx));
+        let room = ready!(this.out.poll_room(cx, &this.link));
         let total: usize = bufs.iter().map(|buf| buf.len()).sum();
         if total > room {
             let first = bufs.iter().find(|buf| !buf.is_empty());

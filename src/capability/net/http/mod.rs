@@ -1,15 +1,19 @@
 //! `wasi:http`, outgoing: a request is decided, its name looked up, each address decided, and then it goes to the first
-//! address that was allowed, over TLS with the canonical host as its name, as HTTP/1.1. No redirect is followed, no proxy
-//! asked, no variable of the environment read.
+//! address that was allowed and answers, over TLS with the canonical host as its name, as HTTP/1.1. No redirect is followed,
+//! no proxy asked, no variable of the environment read.
 
 mod body;
+mod dial;
 mod exchange;
 mod failure;
 mod handler;
 mod headers;
+mod held;
 mod link;
+mod place;
 mod pool;
 mod secrets;
+mod send;
 mod sender;
 mod types;
 
@@ -28,7 +32,8 @@ use wasmtime_wasi_http::{ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHt
 pub use self::secrets::{Secret, SecretError, SecretHeader};
 
 pub(crate) use self::failure::Failure;
-use self::pool::Pool;
+use self::held::Held;
+use self::pool::{Kin, Pool};
 use crate::egress::{Egress, Settings};
 use crate::guest::NetGuest;
 use crate::tls;
@@ -60,6 +65,9 @@ pub(crate) struct HttpEgress {
     /// The TLS of rules that name none; none when the provider and the versions do not fit each other.
     tls: Option<Arc<ClientConfig>>,
     filter: ForbiddenHeaderFilter,
+    /// HTTP resources that an instance may have.
+    most_held: usize,
+    kin: Kin,
 }
 
 /// A TLS profile and its number in the plugin, which is in the pool's key.
@@ -68,7 +76,12 @@ type Profile = (u32, Arc<ClientConfig>);
 impl HttpEgress {
     pub(crate) fn new(settings: &Settings) -> Arc<Self> {
         let tls = tls::profile(Arc::clone(&settings.roots)).ok();
-        Arc::new(Self { pool: Pool::new(), tls, filter: headers::filter(&settings.secrets) })
+        let filter = headers::filter(&settings.secrets);
+        let most_held = Held::most(settings.limits.handles);
+        let kin = Kin { tenant: Arc::clone(&settings.tenant), budgets: settings.parents.clone() };
+        let http = Arc::new(Self { pool: Pool::new(), tls, filter, most_held, kin });
+        pool::enrol(&http);
+        http
     }
 
     fn profile(&self, egress: &Egress, rule: Option<usize>) -> Option<Profile> {
@@ -87,6 +100,8 @@ pub(crate) struct HttpGuest {
     pub(super) hooks: Hooks,
     /// Bodies of requests that the guest has not ended yet, by the number of their resource.
     pub(super) bodies: Vec<(u32, Arc<AtomicBool>)>,
+    /// Its resources in the table, but for streams, which their bodies count for.
+    pub(super) held: Held,
     /// True while the guest itself lets something go.
     pub(super) by_guest: Arc<AtomicBool>,
     /// Where this instance begins to look for a connection.
@@ -103,6 +118,7 @@ impl HttpGuest {
             ctx,
             hooks: Hooks(http.map_or_else(|| headers::filter(&[]), |http| Arc::clone(&http.filter))),
             bodies: Vec::new(),
+            held: Held::new(http.map_or_else(|| Held::most(0), |http| http.most_held)),
             by_guest: Arc::default(),
             home: http.map_or(0, |http| http.pool.home()),
             call_ends: None,
@@ -132,6 +148,14 @@ type Sent = Result<(http::Response<WasiBody>, Io), wasmtime_wasi_http::Error>;
 impl WasiHttpHooks for Hooks {
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
         Arc::clone(&self.0)
+    }
+
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        1
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        held::CHUNK_BYTES
     }
 
     fn send_request(

@@ -1,17 +1,22 @@
 //! Connections that wait for the next request. One pool for a plugin, so no other plugin ever gets one; in it a connection
 //! serves only the rule, address and TLS profile it was made for. A place in the pool is looked for and never waited for: who
-//! meets a lock goes on to the next shard.
+//! meets a lock goes on to the next shard. A connection that waits holds a place in the budgets, and is closed when a request
+//! of the same tenant needs that.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError, Weak};
 
 use hyper::client::conn::http1::SendRequest;
+use portcullis_audit::Scope;
 use portcullis_policy::Host;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use super::HttpEgress;
 use super::body::RequestBody;
 use super::link::Link;
+use crate::quota::Budget;
 
 /// Lists that the instances of a plugin begin at in turn.
 const SHARDS: usize = 8;
@@ -39,6 +44,8 @@ pub(crate) struct Idle {
     pub(crate) link: Arc<Link>,
     pub(crate) tls_version: Option<&'static str>,
     pub(crate) task: Task,
+    /// Since when it waits.
+    pub(crate) since: Instant,
 }
 
 /// The task that drives a connection; it ends when this is dropped.
@@ -114,7 +121,8 @@ impl Pool {
     }
 
     /// Keeps a connection, or closes it where there is no room.
-    pub(crate) fn put(&self, home: usize, connection: Idle) {
+    pub(crate) fn put(&self, home: usize, mut connection: Idle) {
+        connection.since = Instant::now();
         let room = |idle: usize| (idle < IDLE).then_some(idle + 1);
         if self.idle.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_err() {
             self.from(home).for_each(|shard| {
@@ -140,12 +148,59 @@ impl Pool {
         }
     }
 
-    /// Any idle connection, to make room for another.
-    pub(crate) fn evict(&self, home: usize) -> Option<Idle> {
-        self.from(home).find_map(|shard| {
-            let oldest = Self::lock(shard, |idle| (!idle.is_empty()).then(|| idle.remove(0))).flatten()?;
-            self.idle.fetch_sub(1, Ordering::Relaxed);
-            Some(oldest)
-        })
+    /// Since when the connection waits that waits longest, and its shard.
+    fn longest(&self) -> Option<(Instant, &Mutex<Vec<Idle>>)> {
+        let of = |shard: &Mutex<Vec<Idle>>| {
+            let idle = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.iter().map(|one| one.since).min()
+        };
+        self.shards.iter().filter_map(|shard| Some((of(shard)?, shard))).min_by_key(|(since, _)| *since)
     }
+
+    /// The connection that waits longest, to make room for another. Another request may have taken it meanwhile: then the
+    /// next one.
+    pub(crate) fn evict(&self) -> Option<Idle> {
+        let (_, shard) = self.longest()?;
+        let mut idle = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = idle.iter().enumerate().min_by_key(|(_, one)| one.since).map(|(at, _)| at)?;
+        self.idle.fetch_sub(1, Ordering::Relaxed);
+        Some(idle.remove(oldest))
+    }
+}
+
+/// With whom a pool shares places in the budgets.
+pub(crate) struct Kin {
+    pub(crate) tenant: Arc<str>,
+    /// The budgets above the plugin.
+    pub(crate) budgets: Vec<Arc<Budget>>,
+}
+
+impl Kin {
+    fn is_of(&self, other: &Self) -> bool {
+        let shared = |budget: &Arc<Budget>| other.budgets.iter().any(|own| Arc::ptr_eq(own, budget));
+        self.tenant == other.tenant && self.budgets.iter().any(shared)
+    }
+}
+
+/// The pools of all plugins that live. Looked at only when a budget has no room.
+static POOLS: Mutex<Vec<Weak<HttpEgress>>> = Mutex::new(Vec::new());
+
+pub(crate) fn enrol(http: &Arc<HttpEgress>) {
+    let mut pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+    pools.retain(|pool| pool.strong_count() > 0);
+    pools.push(Arc::downgrade(http));
+}
+
+/// Takes the idle connection that waits longest of those whose place would be one in the budget that has no room: the
+/// plugin's own, or any of the tenant's plugins. Never another tenant's, who would pay for it with a connect.
+pub(crate) fn evict(own: &Arc<HttpEgress>, exhausted: Scope) -> Option<Idle> {
+    if exhausted == Scope::Plugin {
+        return own.pool.evict();
+    }
+    let pools: Vec<_> = {
+        let pools = POOLS.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.iter().filter_map(Weak::upgrade).filter(|other| other.kin.is_of(&own.kin)).collect()
+    };
+    let longest = pools.iter().filter_map(|http| Some((http.pool.longest()?.0, http)));
+    longest.min_by_key(|(since, _)| *since).and_then(|(_, http)| http.pool.evict())
 }

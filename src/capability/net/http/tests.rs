@@ -1,12 +1,15 @@
 //! Against servers on loopback that say exactly what a test wants.
 
 mod bounds;
+mod dials;
 mod ends;
+mod held;
 mod refused;
 mod reuse;
 mod secure;
 mod server;
 mod speed;
+mod waits;
 mod wasi;
 
 use std::net::SocketAddr;
@@ -131,7 +134,7 @@ fn options(millis: u64) -> RequestOptions {
     RequestOptions { connect_timeout: time, first_byte_timeout: time, between_bytes_timeout: time }
 }
 
-/// The same plugin with other settings: all that it records goes to the same store.
+/// Another plugin with these settings: an egress is one plugin's. All that it records goes to the same store.
 fn with(bench: &Bench, change: impl FnOnce(&mut Settings)) -> Arc<Egress> {
     let of = bench.egress.settings();
     let mut settings = Settings {
@@ -146,8 +149,6 @@ fn with(bench: &Bench, change: impl FnOnce(&mut Settings)) -> Arc<Egress> {
         mode: of.mode,
         resolver: Arc::clone(&of.resolver),
         tenant: Arc::clone(&of.tenant),
-        plugin: Arc::clone(&of.plugin),
-        pipeline: Arc::clone(&of.pipeline),
     };
     change(&mut settings);
     Egress::new(settings)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use portcullis_audit::{Attempt, Destination, Scope, Transport as Wired};
+use portcullis_audit::{Attempt, Destination, Transport as Wired};
 use portcullis_policy::{Effect, Granted, Reason, Request, Transport};
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
@@ -15,13 +15,13 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Network, S
 use wasmtime_wasi::sockets::WasiSocketsCtxView;
 
 use super::MAX_BUFFER_BYTES;
-use super::doors::is_any;
+use super::doors::{Doors, is_any};
 use super::network::{code, code_name, failure};
 use super::sniff::Sniff;
 use super::streams::{In, Line, Out};
 use crate::evidence::Wire;
 use crate::gate::Gate;
-use crate::quota::Exhausted;
+use crate::quota::Slot;
 use crate::view::{HasNet, NetParts, View};
 
 type Socket = Resource<TcpSocket>;
@@ -31,8 +31,16 @@ type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
 #[derive(Default)]
 pub(crate) struct Tcps(HashMap<u32, Tcp>);
 
-enum Tcp {
-    New,
+struct Tcp {
+    doors: Doors,
+    state: State,
+}
+
+enum State {
+    /// Of this node's budgets and not of the instance alone: what was made and does nothing costs a descriptor all the same.
+    New {
+        _slot: Slot,
+    },
     Connecting(Box<Connecting>),
     /// The streams have the connection too.
     Connected {
@@ -44,12 +52,11 @@ enum Tcp {
 struct Connecting {
     wire: Arc<Wire>,
     granted: Granted,
-    to: SocketAddr,
 }
 
 impl Tcps {
-    fn waiting(&self) -> usize {
-        self.0.values().filter(|tcp| matches!(tcp, Tcp::New)).count()
+    fn set(&mut self, socket: u32, state: State) -> Option<State> {
+        self.0.get_mut(&socket).map(|tcp| std::mem::replace(&mut tcp.state, state))
     }
 }
 
@@ -62,19 +69,22 @@ pub(super) fn refuse_inbound(gate: &Gate, transport: Transport, address: SocketA
 
 impl<T: HasNet> tcp_create_socket::Host for View<'_, T> {
     fn create_tcp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Socket> {
-        let mut parts = self.enter().map_err(SocketError::trap)?;
+        let parts = self.enter().map_err(SocketError::trap)?;
         let Some(egress) = parts.guest.gate.egress() else {
             return Err(ErrorCode::AccessDenied.into());
         };
-        // A connection is counted when it is begun. What was made and does nothing costs a descriptor all the same.
-        let limit = egress.settings().limits.connections;
-        if parts.guest.tcp.waiting() >= limit as usize {
-            let met = Exhausted { scope: Scope::Plugin, limit: u64::from(limit) };
-            parts.guest.gate.exceeded(Reason::QuotaSockets, met);
-            return Err(ErrorCode::NewSocketLimit.into());
-        }
-        let socket = tcp_create_socket::Host::create_tcp_socket(&mut parts.inner(), family)?;
-        parts.guest.tcp.0.insert(socket.rep(), Tcp::New);
+        // A connection is counted when it is begun.
+        let slot = match egress.budgets().idle_slot() {
+            Ok(slot) => slot,
+            Err(met) => {
+                parts.guest.gate.exceeded(Reason::QuotaSockets, met);
+                return Err(ErrorCode::NewSocketLimit.into());
+            }
+        };
+        let doors = Doors::default();
+        let mut wasmtime = WasiSocketsCtxView { ctx: &mut doors.context(), table: parts.table };
+        let socket = tcp_create_socket::Host::create_tcp_socket(&mut wasmtime, family)?;
+        parts.guest.tcp.0.insert(socket.rep(), Tcp { doors, state: State::New { _slot: slot } });
         Ok(socket)
     }
 }
@@ -82,10 +92,11 @@ impl<T: HasNet> tcp_create_socket::Host for View<'_, T> {
 impl NetParts<'_> {
     fn start_tcp_connect(&mut self, socket: &Socket, network: Resource<Network>, to: SocketAddr) -> SocketResult<()> {
         let representation = socket.rep();
-        if !matches!(self.guest.tcp.0.get(&representation), Some(Tcp::New)) {
+        let doors = match self.guest.tcp.0.get(&representation) {
+            Some(Tcp { doors, state: State::New { .. } }) => doors.clone(),
             // No effect: wasmtime's own word on a socket that is in use or closed.
-            return self.inner().start_connect(Resource::new_borrow(representation), network, to.into());
-        }
+            _ => return self.inner().start_connect(Resource::new_borrow(representation), network, to.into()),
+        };
         let gate = self.guest.gate.clone();
         let asked = gate.ask_connect(&Request::Connect { to }, code_name);
         let (granted, slot) = asked.map_err(|denied| SocketError::from(code(denied.reason)))?;
@@ -99,17 +110,18 @@ impl NetParts<'_> {
             port: Some(to.port()),
         };
         let (wire, intent) = Wire::new(egress.evidence().clone(), &granted, destination, gate.source(), slot);
-        self.guest.doors.open_connect(to, wire.id(), intent);
+        doors.open_connect(to, intent);
         let begun = self.inner().start_connect(Resource::new_borrow(representation), network, to.into());
-        let state = match &begun {
-            Ok(()) => Tcp::Connecting(Box::new(Connecting { wire, granted, to })),
-            Err(_) => {
-                self.guest.doors.shut_connect(to, wire.id());
-                wire.failed(Reason::NetFailed);
-                Tcp::New
+        match &begun {
+            Ok(()) => {
+                self.guest.tcp.set(representation, State::Connecting(Box::new(Connecting { wire, granted })));
             }
-        };
-        self.guest.tcp.0.insert(representation, state);
+            // The socket is as new as before.
+            Err(_) => {
+                doors.shut();
+                wire.failed(Reason::NetFailed);
+            }
+        }
         begun
     }
 
@@ -120,20 +132,20 @@ impl NetParts<'_> {
             Ok(streams) => streams,
             Err(error) => return Err(self.tcp_failed(representation, error)),
         };
-        let state = self.guest.tcp.0.insert(representation, Tcp::Failed);
+        let state = self.guest.tcp.set(representation, State::Failed);
         let (input, output) = (self.table.delete(input)?, self.table.delete(output)?);
         let gate = self.guest.gate.clone();
-        let (Some(Tcp::Connecting(connecting)), Some(egress)) = (state, gate.egress()) else {
+        let (Some(State::Connecting(connecting)), Some(egress)) = (state, gate.egress()) else {
             return Err(ErrorCode::InvalidState.into());
         };
-        let Connecting { wire, granted, .. } = *connecting;
+        let Connecting { wire, granted } = *connecting;
         let line = Line::new(gate.clone(), Arc::clone(&wire));
         let sniff = granted.wants_hello().then(|| Sniff::new(gate.clone(), granted));
         let input = In::new(input, line.clone(), egress.budgets().bytes_in());
         let output = Out::new(output, line, egress.budgets().bytes_out(), sniff);
         let input = self.table.push_child(Box::new(input) as DynInputStream, socket)?;
         let output = self.table.push_child(Box::new(output) as DynOutputStream, socket)?;
-        self.guest.tcp.0.insert(representation, Tcp::Connected { _wire: wire });
+        self.guest.tcp.set(representation, State::Connected { _wire: wire });
         Ok((input, output))
     }
 
@@ -145,21 +157,23 @@ impl NetParts<'_> {
         };
         let goes_on = matches!(code, ErrorCode::WouldBlock | ErrorCode::NotInProgress);
         if !goes_on
-            && let Some(tcp @ Tcp::Connecting(_)) = self.guest.tcp.0.get_mut(&representation)
-            && let Tcp::Connecting(connecting) = std::mem::replace(tcp, Tcp::Failed)
+            && let Some(Tcp { doors, state: state @ State::Connecting(_) }) = self.guest.tcp.0.get_mut(&representation)
+            && let State::Connecting(connecting) = std::mem::replace(state, State::Failed)
         {
             connecting.wire.failed(failure(code));
-            self.guest.doors.shut_connect(connecting.to, connecting.wire.id());
+            doors.shut();
         }
         code.into()
     }
 
     fn drop_tcp(&mut self, socket: Socket) -> wasmtime::Result<()> {
         let representation = socket.rep();
-        self.inner().drop(socket)?;
-        if let Some(Tcp::Connecting(connecting)) = self.guest.tcp.0.remove(&representation) {
-            self.guest.doors.shut_connect(connecting.to, connecting.wire.id());
+        // Whether wasmtime drops it or not: a connect that has not left yet must not leave any more.
+        if let Some(tcp) = self.guest.tcp.0.get(&representation) {
+            tcp.doors.shut();
         }
+        self.inner().drop(socket)?;
+        self.guest.tcp.0.remove(&representation);
         Ok(())
     }
 }

@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use portcullis_audit::{Connection, Destination, Event, Traffic, Transport};
-use portcullis_policy::{Denied, Effect, Granted, Request};
+use portcullis_audit::{Attempt, Connection, Destination, Event, Traffic, Transport};
+use portcullis_policy::{Denied, Effect, Granted, Quota, Request};
+use wasmtime_wasi::p2::bindings::sockets::network::ErrorCode;
 
 use super::doors::Doors;
-use super::network::code;
+use super::network::{code, code_name};
+use crate::egress::Egress;
 use crate::evidence::{about, next_connection};
 use crate::gate::Gate;
 use crate::quota::{Slot, clock_ms};
-
-use wasmtime_wasi::p2::bindings::sockets::network::ErrorCode;
 
 /// Peers that one socket keeps. The one that was quiet for longest makes room, and a datagram to it is a first one again.
 const MAX_PEERS: usize = 64;
@@ -28,12 +28,21 @@ pub(crate) struct Udps {
 }
 
 pub(super) struct Udp {
+    pub(super) doors: Doors,
     peers: HashMap<SocketAddr, Peer>,
-    /// The one peer of a connected socket, with the number of its door.
-    pub(super) connected: Option<(SocketAddr, u64)>,
+    /// The one peer of a connected socket.
+    pub(super) connected: Option<SocketAddr>,
     /// What the guest is told by its next call: a datagram of the last one was refused after others were sent.
     pub(super) owed: Option<ErrorCode>,
     _slot: Slot,
+}
+
+/// Why a datagram does not go.
+pub(super) struct Refused {
+    /// None where there is no room for its evidence: a refusal would find none either, and the loss is counted.
+    pub(super) denied: Option<Denied>,
+    /// What the guest is told.
+    pub(super) code: ErrorCode,
 }
 
 struct Peer {
@@ -58,26 +67,23 @@ impl Udps {
     }
 
     /// The socket is gone.
-    pub(super) fn remove(&mut self, socket: u32, gate: &Gate, doors: &Doors) {
+    pub(super) fn remove(&mut self, socket: u32, gate: &Gate) {
         if let Some(mut udp) = self.sockets.remove(&socket) {
-            udp.forget(gate, doors);
+            udp.forget(gate);
         }
     }
 }
 
 impl Udp {
     pub(super) fn new(slot: Slot) -> Self {
-        Self { peers: HashMap::new(), connected: None, owed: None, _slot: slot }
+        Self { doors: Doors::default(), peers: HashMap::new(), connected: None, owed: None, _slot: slot }
     }
 
     /// Ends all exchanges of the socket.
-    pub(super) fn forget(&mut self, gate: &Gate, doors: &Doors) {
-        for (address, mut peer) in self.peers.drain() {
-            peer.end(address, gate, doors);
-        }
-        if let Some((address, id)) = self.connected.take() {
-            doors.shut_peer(address, id);
-        }
+    pub(super) fn forget(&mut self, gate: &Gate) {
+        self.doors.shut();
+        self.peers.drain().for_each(|(_, mut peer)| peer.flush(gate));
+        self.connected = None;
         self.owed = None;
     }
 
@@ -85,32 +91,56 @@ impl Udp {
         self.peers.contains_key(&address)
     }
 
-    /// Notes a datagram that is about to go, and records the first one to a peer.
-    pub(super) fn first(&mut self, granted: &Granted, gate: &Gate, doors: &Doors) {
-        let (Effect::Datagram(to), Some(egress)) = (granted.effect(), gate.egress()) else { return };
-        if self.knows(*to) {
-            return;
+    /// Decides a datagram and, when it is the first one to a peer, takes that from the rate of connects and records it: a peer
+    /// is an event and an entry here, as a connection is.
+    ///
+    /// # Errors
+    /// The refusal, which is not recorded yet: a batch is recorded when it is known what of it went.
+    pub(super) fn admit(&mut self, to: SocketAddr, gate: &Gate) -> Result<(), Refused> {
+        let granted = decide(gate, to)?;
+        let (Effect::Datagram(to), Some(egress)) = (granted.effect(), gate.egress()) else {
+            return Err(Refused { denied: None, code: ErrorCode::AccessDenied });
+        };
+        if let Some(peer) = self.peers.get_mut(to) {
+            // So that it does not make room for another of the same batch: what goes to it could not be counted then.
+            peer.last_ms = clock_ms();
+            return Ok(());
         }
-        if self.peers.len() >= MAX_PEERS {
-            let quiet = self.peers.iter().min_by_key(|(_, peer)| peer.last_ms).map(|(address, _)| *address);
-            if let Some((address, mut peer)) = quiet.and_then(|address| self.peers.remove_entry(&address)) {
-                peer.end(address, gate, doors);
-            }
+        if let Err(met) = egress.budgets().connect() {
+            return Err(gate.over(&Request::Datagram { to: *to }, Quota::Connects, met).into());
         }
+        self.begin(*to, &granted, gate, egress)
+    }
+
+    fn begin(&mut self, to: SocketAddr, granted: &Granted, gate: &Gate, egress: &Egress) -> Result<(), Refused> {
+        let evidence = egress.evidence();
         let destination = Destination {
             hostname: granted.pin().map(|(_, name)| name.to_string()),
             ip: Some(to.ip()),
             port: Some(to.port()),
         };
-        let decided = egress.evidence().decided(granted, destination);
+        let decided = evidence.decided(granted, destination);
         let connection = Connection { id: next_connection(), transport: Transport::Udp, decided };
         let source = gate.source();
-        let event = Event::connect_allowed(egress.evidence().actor().clone(), connection.clone());
-        let intent = egress.evidence().intend(about(event, source.as_ref()));
-        doors.open_peer(*to, connection.id, Some(intent));
+        let event = Event::connect_allowed(evidence.actor().clone(), connection.clone());
+        let intent = evidence.intend(about(event, source.as_ref()));
+        if intent.is_lost() {
+            // Not kept: the next datagram is a first one again and may find room.
+            return Err(Refused { denied: None, code: ErrorCode::AccessDenied });
+        }
+        if self.peers.len() >= MAX_PEERS {
+            let quiet = self.peers.iter().min_by_key(|(_, peer)| (peer.last_ms, peer.connection.id));
+            let quiet = quiet.map(|(address, _)| *address);
+            if let Some((address, mut peer)) = quiet.and_then(|address| self.peers.remove_entry(&address)) {
+                self.doors.shut_peer(address);
+                peer.flush(gate);
+            }
+        }
+        self.doors.open_peer(to, intent);
         let now_ms = clock_ms();
         let peer = Peer { connection, source, traffic: Traffic::default(), since_ms: now_ms, last_ms: now_ms };
-        self.peers.insert(*to, peer);
+        self.peers.insert(to, peer);
+        Ok(())
     }
 
     pub(super) fn sent(&mut self, to: SocketAddr, bytes: usize) {
@@ -143,17 +173,25 @@ impl Peer {
             egress.evidence().record(about(event, self.source.as_ref()));
         }
     }
+}
 
-    fn end(&mut self, address: SocketAddr, gate: &Gate, doors: &Doors) {
-        self.flush(gate);
-        doors.shut_peer(address, self.connection.id);
+impl Refused {
+    /// Records the refusal.
+    pub(super) fn record(&self, gate: &Gate) {
+        if let Some(denied) = &self.denied {
+            gate.refused(Attempt::Datagram, denied, Some(code_name(denied.reason)));
+        }
     }
 }
 
-/// Decides one datagram. Records nothing: a batch is recorded when it is known what of it went.
-pub(super) fn decide(gate: &Gate, to: SocketAddr) -> Result<Granted, (Denied, ErrorCode)> {
-    gate.decide(&Request::Datagram { to }).map_err(|denied| {
+impl From<Denied> for Refused {
+    fn from(denied: Denied) -> Self {
         let code = code(denied.reason);
-        (denied, code)
-    })
+        Self { denied: Some(denied), code }
+    }
+}
+
+/// Decides one datagram. Records nothing.
+pub(super) fn decide(gate: &Gate, to: SocketAddr) -> Result<Granted, Refused> {
+    gate.decide(&Request::Datagram { to }).map_err(Refused::from)
 }

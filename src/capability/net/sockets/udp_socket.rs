@@ -16,10 +16,9 @@ use wasmtime_wasi::sockets::WasiSocketsCtxView;
 
 use super::MAX_BUFFER_BYTES;
 use super::doors::is_any;
-use super::network::code_name;
 use super::tcp::refuse_inbound;
-use super::udp::{Udp, decide};
-use crate::evidence::next_connection;
+use super::udp::{Refused, Udp, decide};
+use crate::gate::Gate;
 use crate::quota::Throttle;
 use crate::view::{HasNet, NetParts, View};
 
@@ -34,7 +33,7 @@ const MAX_LOOKS: usize = 16;
 
 impl<T: HasNet> udp_create_socket::Host for View<'_, T> {
     async fn create_udp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Socket> {
-        let mut parts = self.enter().map_err(SocketError::trap)?;
+        let parts = self.enter().map_err(SocketError::trap)?;
         let Some(egress) = parts.guest.gate.egress() else {
             return Err(ErrorCode::AccessDenied.into());
         };
@@ -45,8 +44,10 @@ impl<T: HasNet> udp_create_socket::Host for View<'_, T> {
                 return Err(ErrorCode::NewSocketLimit.into());
             }
         };
-        let socket = udp_create_socket::Host::create_udp_socket(&mut parts.inner(), family).await?;
-        parts.guest.udp.sockets.insert(socket.rep(), Udp::new(slot));
+        let udp = Udp::new(slot);
+        let mut wasmtime = WasiSocketsCtxView { ctx: &mut udp.doors.context(), table: parts.table };
+        let socket = udp_create_socket::Host::create_udp_socket(&mut wasmtime, family).await?;
+        parts.guest.udp.sockets.insert(socket.rep(), udp);
         Ok(socket)
     }
 }
@@ -61,31 +62,22 @@ impl NetParts<'_> {
         let remote = remote.map(SocketAddr::from);
         let gate = self.guest.gate.clone();
         if let Some(to) = remote {
-            decide(&gate, to).map_err(|(denied, code)| {
-                gate.refused(Attempt::Datagram, &denied, Some(code_name(denied.reason)));
-                SocketError::from(code)
+            decide(&gate, to).map_err(|refused| {
+                refused.record(&gate);
+                SocketError::from(refused.code)
             })?;
         }
-        // Nothing is sent by tying a socket to a peer: the door has no intent yet.
-        let door = remote.map(|to| (to, next_connection()));
-        if let Some((to, id)) = door {
-            self.guest.doors.open_peer(to, id, None);
-        }
+        // Nothing is sent by tying a socket to a peer: there is no intent yet.
+        let udp = self.guest.udp.sockets.get(&representation);
+        let tie = remote.and_then(|to| udp.map(|udp| udp.doors.tie(to)));
         let made = self.inner().stream(socket, remote.map(IpSocketAddress::from)).await;
-        let (incoming, outgoing) = match made {
-            Ok(streams) => streams,
-            Err(error) => {
-                if let Some((to, id)) = door {
-                    self.guest.doors.shut_peer(to, id);
-                }
-                return Err(error);
-            }
-        };
+        drop(tie);
+        let (incoming, outgoing) = made?;
         let guest = &mut *self.guest;
         if let Some(udp) = guest.udp.sockets.get_mut(&representation) {
             // Whoever was sent to before is a stranger to the new streams.
-            udp.forget(&gate, &guest.doors);
-            udp.connected = door;
+            udp.forget(&gate);
+            udp.connected = remote;
         }
         guest.udp.streams.insert(incoming.rep(), representation);
         guest.udp.streams.insert(outgoing.rep(), representation);
@@ -125,28 +117,10 @@ impl NetParts<'_> {
         if let Some(code) = udp.owed.take() {
             return Err(code.into());
         }
-        let mut sizes = Vec::with_capacity(datagrams.len().min(16));
-        let mut refused = None;
-        for datagram in &datagrams {
-            let to = datagram.remote_address.map(SocketAddr::from).or(udp.connected.map(|(to, _)| to));
-            let Some(to) = to else {
-                // Without an address nothing leaves, and wasmtime says so.
-                break;
-            };
-            match decide(&gate, to) {
-                Ok(granted) => {
-                    udp.first(&granted, &gate, &guest.doors);
-                    sizes.push((to, datagram.data.len()));
-                }
-                Err(denied) => {
-                    refused = Some(denied);
-                    break;
-                }
-            }
-        }
-        if let (Some((denied, code)), true) = (&refused, sizes.is_empty()) {
-            gate.refused(Attempt::Datagram, denied, Some(code_name(denied.reason)));
-            return Err((*code).into());
+        let (sizes, refused) = admitted(udp, &gate, &datagrams);
+        if let (Some(refused), true) = (&refused, sizes.is_empty()) {
+            refused.record(&gate);
+            return Err(refused.code.into());
         }
         if refused.is_some() {
             datagrams.truncate(sizes.len());
@@ -159,11 +133,11 @@ impl NetParts<'_> {
             udp.sent(*to, *bytes);
             out.iter().for_each(|out| out.take(*bytes));
         }
-        if let Some((denied, code)) = refused
+        if let Some(refused) = refused
             && gone >= sizes.len()
         {
-            gate.refused(Attempt::Datagram, &denied, Some(code_name(denied.reason)));
-            udp.owed = Some(code);
+            refused.record(&gate);
+            udp.owed = Some(refused.code);
         }
         Ok(sent)
     }
@@ -210,6 +184,20 @@ impl NetParts<'_> {
         let refill = self.table.push(Refill(throttle))?;
         wasmtime_wasi::p2::subscribe(self.table, refill).map(Some)
     }
+}
+
+/// Where each datagram before the first that is refused goes to, with its bytes, and that refusal.
+fn admitted(udp: &mut Udp, gate: &Gate, datagrams: &[OutgoingDatagram]) -> (Vec<(SocketAddr, usize)>, Option<Refused>) {
+    let mut sizes = Vec::with_capacity(datagrams.len());
+    for datagram in datagrams {
+        // Without an address nothing leaves, and wasmtime says so.
+        let Some(to) = datagram.remote_address.map(SocketAddr::from).or(udp.connected) else { break };
+        if let Err(refused) = udp.admit(to, gate) {
+            return (sizes, Some(refused));
+        }
+        sizes.push((to, datagram.data.len()));
+    }
+    (sizes, None)
 }
 
 struct Refill(Throttle);
@@ -275,7 +263,7 @@ impl<T: HasNet> HostUdpSocket for View<'_, T> {
         let representation = socket.rep();
         HostUdpSocket::drop(&mut parts.inner(), socket)?;
         let guest = parts.guest;
-        guest.udp.remove(representation, &guest.gate, &guest.doors);
+        guest.udp.remove(representation, &guest.gate);
         Ok(())
     }
 

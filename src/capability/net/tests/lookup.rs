@@ -1,5 +1,7 @@
 use std::net::SocketAddr;
 
+use portcullis_policy::RuleText;
+
 use super::*;
 use crate::NetLimits;
 use crate::support::{Bench, NameServer, Zone, limits, rule, zone};
@@ -132,6 +134,34 @@ async fn the_time_to_live_is_held_within_bounds_and_the_rule_narrows_them() {
         let holds = resolve(&gate, name).await.unwrap().expires_ms - before;
         let took = clock_ms() - before;
         assert!((seconds * 1000..=seconds * 1000 + took).contains(&holds), "{name} holds {holds} ms");
+    }
+}
+
+#[tokio::test]
+async fn the_shortest_time_to_live_of_a_name_holds_whichever_rule_asks_first() {
+    let zones = ["a.test", "b.test"].map(|name| (name, Zone { ttl_s: 86_400, ..zone(&[P1]) }));
+    let server = NameServer::start(zones).await;
+    let seconds = |least, most| Some((Duration::from_secs(least), Duration::from_secs(most)));
+    let rules = [
+        rule("https://a.test"),
+        rule("https://b.test"),
+        RuleText { ttl: seconds(5, 10), ..rule("tcp://a.test:5432") },
+        RuleText { ttl: seconds(5, 10), ..rule("tcp://b.test:5432") },
+        RuleText { ttl: seconds(30, 60), ..rule("tcp://b.test:443") },
+    ];
+    for first in 0..rules.len() {
+        let mut rules = rules.clone();
+        rules.rotate_left(first);
+        let bench = Bench::new(&rules, server.address, limits(), Vec::new());
+        let gate = gate(&bench);
+        for name in ["a.test", "b.test"] {
+            let (before, https) = (clock_ms(), format!("{name}:443"));
+            let http = Request::Http { method: "GET", scheme: "https", authority: &https, path: "/" };
+            let granted = gate.decide(&http).unwrap();
+            let holds = gate.resolve(&granted, Origin::Http).await.unwrap().expires_ms - before;
+            let took = clock_ms() - before;
+            assert!((10_000..=10_000 + took).contains(&holds), "{name}, {first}: {holds} ms");
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use portcullis_audit::{Actor, Context, MemoryStore, Mode, Options, Recorder};
+use portcullis_audit::{Actor, Context, Event, MemoryStore, Mode, Options, Recorder};
 use portcullis_policy::{Policy, PolicyParts, Rule, RuleText};
 use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
@@ -42,6 +42,7 @@ pub(crate) struct Bench {
     pub(crate) egress: Arc<Egress>,
     pub(crate) store: MemoryStore,
     recorder: Recorder,
+    capacity: u64,
 }
 
 impl Bench {
@@ -62,6 +63,18 @@ impl Bench {
         parents: Vec<Arc<Budget>>,
         mode: Mode,
     ) -> Self {
+        Self::audited(rules, server, limits, parents, Options { mode, ..Options::default() })
+    }
+
+    /// With an audit of that capacity and deadline.
+    pub(crate) fn audited(
+        rules: &[RuleText<'_>],
+        server: SocketAddr,
+        limits: NetLimits,
+        parents: Vec<Arc<Budget>>,
+        options: Options,
+    ) -> Self {
+        let (mode, capacity) = (options.mode, options.capacity as u64);
         let store = MemoryStore::new();
         let context = Context {
             instance_uid: "6f1c2c1e-4b0f-4a52-9d0c-6f7d0a7c9a11".to_owned(),
@@ -70,7 +83,7 @@ impl Bench {
             wasmtime_version: "48.0.0".to_owned(),
             log_name: "portcullis.audit".to_owned(),
         };
-        let (recorder, _) = Recorder::start(context, Options::default(), store.clone()).unwrap();
+        let (recorder, _) = Recorder::start(context, options, store.clone()).unwrap();
         let settings = ResolverSettings { servers: Servers::Given(vec![server]), timeout: Duration::from_secs(2) };
         let egress = Egress::new(Settings {
             policy: Arc::new(policy(rules)),
@@ -84,13 +97,11 @@ impl Bench {
             mode,
             resolver: Resolver::new(settings, Handle::current()).unwrap(),
             tenant: "acme".into(),
-            plugin: "fx".into(),
-            pipeline: "orders".into(),
         });
-        Self { egress, store, recorder }
+        Self { egress, store, recorder, capacity }
     }
 
-    /// All events but `audit.*`, as `code reason`, after everything recorded so far is in the store.
+    /// All events of the network, as `code reason`, after everything recorded so far is in the store.
     pub(crate) fn events(&self) -> Vec<String> {
         self.full().iter().map(brief).collect()
     }
@@ -99,7 +110,27 @@ impl Bench {
         let recorded = usize::try_from(self.recorder.status().recorded).unwrap();
         assert!(self.store.wait_until(PATIENCE, |records| records.len() >= recorded), "the store has every event");
         let events = self.store.events().into_iter();
-        events.filter(|event| !code(event).starts_with("audit.")).collect()
+        events.filter(|event| !["audit.", "plugin."].iter().any(|other| code(event).starts_with(other))).collect()
+    }
+
+    /// Leaves no room in the audit: the store takes records and confirms none, so that first the writer's window of 1024
+    /// fills, and then the queue.
+    pub(crate) fn fill_audit(&self) {
+        self.store.set_withholding(true);
+        let until = Instant::now() + PATIENCE;
+        let is_full = || {
+            let status = self.recorder.status();
+            status.recorded - status.confirmed >= 1024 + self.capacity
+        };
+        while !is_full() {
+            assert!(Instant::now() < until, "the audit is still not full");
+            drop(self.recorder.try_record(filler()));
+        }
+    }
+
+    /// The store confirms everything again.
+    pub(crate) fn free_audit(&self) {
+        self.store.set_withholding(false);
     }
 
     /// Waits for an event that comes from another task.
@@ -108,6 +139,11 @@ impl Bench {
         let came = self.store.wait_until(PATIENCE, |records| records.iter().any(|record| has(&record.value)));
         assert!(came, "{wanted} was recorded");
     }
+}
+
+/// An event that is none of the network's, and that [`Bench::events`] leaves out.
+fn filler() -> Event {
+    Event::plugin_stopped(Actor::plugin(None, "filler".into(), "fx".into(), None))
 }
 
 pub(crate) type Json = serde_json::Value;

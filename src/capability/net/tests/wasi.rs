@@ -1,150 +1,24 @@
 //! The host functions as a guest calls them, without a guest: real sockets on loopback, the audit in memory.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use portcullis_audit::Mode;
+use portcullis_audit::{Mode, Scope};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UdpSocket as Peer};
-use wasmtime::component::{Linker, Resource, ResourceTable};
+use tokio::net::TcpStream;
+use wasmtime::component::Linker;
 use wasmtime_wasi::p2::bindings::sockets::instance_network::Host as _;
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
 use wasmtime_wasi::p2::bindings::sockets::tcp::HostTcpSocket;
 use wasmtime_wasi::p2::bindings::sockets::tcp_create_socket::Host as _;
-use wasmtime_wasi::p2::bindings::sockets::udp::{
-    HostIncomingDatagramStream, HostOutgoingDatagramStream, HostUdpSocket, IncomingDatagramStream, OutgoingDatagram,
-    OutgoingDatagramStream,
-};
+use wasmtime_wasi::p2::bindings::sockets::udp::HostUdpSocket;
 use wasmtime_wasi::p2::bindings::sockets::udp_create_socket::Host as _;
-use wasmtime_wasi::p2::{
-    DynInputStream, DynOutputStream, Network, Pollable as _, SocketError, SocketResult, StreamError, TcpSocket,
-    UdpSocket,
-};
+use wasmtime_wasi::p2::{Pollable as _, StreamError};
 
-use crate::sockets::Addresses;
-use crate::sockets::lookup_traits::{Host as _, HostResolveAddressStream as _};
+use crate::instance::{Instance, borrowed, coded, listener, nobody, resolved};
+use crate::sockets::lookup_traits::Host as _;
 use crate::support::{Bench, NameServer, PATIENCE, code, limits, rule, zone};
-use crate::view::View;
-use crate::{HasNet, NetGuest, NetLimits, NetParts};
-
-struct Instance {
-    net: NetGuest,
-    table: ResourceTable,
-    calls: u64,
-    most_calls: u64,
-}
-
-impl HasNet for Instance {
-    fn net(&mut self) -> NetParts<'_> {
-        NetParts { guest: &mut self.net, table: &mut self.table }
-    }
-
-    fn charge(&mut self) -> wasmtime::Result<()> {
-        self.calls += 1;
-        if self.calls > self.most_calls { Err(wasmtime::format_err!("too many calls")) } else { Ok(()) }
-    }
-}
-
-type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
-
-impl Instance {
-    fn new(bench: &Bench) -> Self {
-        Self::of(NetGuest::new(Some(Arc::clone(&bench.egress))))
-    }
-
-    fn of(net: NetGuest) -> Self {
-        Self { net, table: ResourceTable::new(), calls: 0, most_calls: u64::MAX }
-    }
-
-    fn host(&mut self) -> View<'_, Self> {
-        View::of(self)
-    }
-
-    fn network(&mut self) -> Resource<Network> {
-        self.host().instance_network().unwrap()
-    }
-
-    fn tcp(&mut self) -> Resource<TcpSocket> {
-        self.host().create_tcp_socket(IpAddressFamily::Ipv4).unwrap()
-    }
-
-    fn start(&mut self, socket: &Resource<TcpSocket>, to: SocketAddr) -> Result<(), ErrorCode> {
-        let network = self.network();
-        coded(self.host().start_connect(borrowed(socket), network, to.into()))
-    }
-
-    async fn finish(&mut self, socket: &Resource<TcpSocket>) -> Result<Streams, ErrorCode> {
-        self.table.get_mut(socket).unwrap().ready().await;
-        coded(self.host().finish_connect(borrowed(socket)))
-    }
-
-    async fn connect(&mut self, to: SocketAddr) -> Result<(Resource<TcpSocket>, Streams), ErrorCode> {
-        let socket = self.tcp();
-        self.start(&socket, to)?;
-        let streams = self.finish(&socket).await?;
-        Ok((socket, streams))
-    }
-
-    async fn write(&mut self, output: &Resource<DynOutputStream>, bytes: &'static [u8]) -> Result<(), StreamError> {
-        self.table.get_mut(output).unwrap().blocking_write_and_flush(Bytes::from_static(bytes)).await
-    }
-
-    async fn read(&mut self, input: &Resource<DynInputStream>) -> Result<Bytes, StreamError> {
-        self.table.get_mut(input).unwrap().blocking_read(1024).await
-    }
-
-    fn close(&mut self, socket: Resource<TcpSocket>, (input, output): Streams) {
-        self.table.delete(input).unwrap();
-        self.table.delete(output).unwrap();
-        HostTcpSocket::drop(&mut self.host(), socket).unwrap();
-    }
-
-    async fn udp(&mut self, remote: Option<SocketAddr>) -> Result<Udp, ErrorCode> {
-        let socket = coded(self.host().create_udp_socket(IpAddressFamily::Ipv4).await)?;
-        let (network, any) = (self.network(), SocketAddr::from(([0, 0, 0, 0], 0)));
-        let mut host = self.host();
-        coded(HostUdpSocket::start_bind(&mut host, borrowed(&socket), network, any.into()).await)?;
-        coded(HostUdpSocket::finish_bind(&mut host, borrowed(&socket)))?;
-        let (incoming, outgoing) = coded(host.stream(borrowed(&socket), remote.map(IpSocketAddress::from)).await)?;
-        let local = SocketAddr::from(coded(HostUdpSocket::local_address(&mut host, borrowed(&socket)))?);
-        Ok(Udp { socket, incoming, outgoing, port: local.port() })
-    }
-
-    fn send(&mut self, udp: &Udp, to: &[SocketAddr]) -> Result<u64, ErrorCode> {
-        let datagram = |to: &SocketAddr| OutgoingDatagram { data: vec![7; 3], remote_address: Some((*to).into()) };
-        let mut host = self.host();
-        coded(host.check_send(borrowed(&udp.outgoing)))?;
-        coded(host.send(borrowed(&udp.outgoing), to.iter().map(datagram).collect()))
-    }
-}
-
-struct Udp {
-    socket: Resource<UdpSocket>,
-    incoming: Resource<IncomingDatagramStream>,
-    outgoing: Resource<OutgoingDatagramStream>,
-    port: u16,
-}
-
-fn borrowed<T: 'static>(resource: &Resource<T>) -> Resource<T> {
-    Resource::new_borrow(resource.rep())
-}
-
-fn coded<T>(result: SocketResult<T>) -> Result<T, ErrorCode> {
-    result.map_err(|error: SocketError| error.downcast().unwrap())
-}
-
-fn nobody() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 9))
-}
-
-/// A listener, and the text of the rule that allows it.
-async fn listener() -> (TcpListener, SocketAddr, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address, format!("tcp://{address}"))
-}
+use crate::{Budget, BudgetLimits, HasNet, NetGuest, NetLimits};
 
 #[tokio::test]
 async fn a_connection_that_is_allowed_carries_bytes_and_is_told_with_them() {
@@ -242,6 +116,21 @@ async fn sockets_past_the_quota_are_refused_until_one_is_closed() {
 }
 
 #[tokio::test]
+async fn sockets_that_do_nothing_are_counted_for_all_instances_of_a_tenant() {
+    let two = BudgetLimits { connections: Some(2), ..BudgetLimits::default() };
+    let tenant = Budget::new(Scope::Tenant, two);
+    let bench = Bench::new(&[rule("tcp://93.184.216.34:443")], nobody(), limits(), vec![tenant]);
+    let mut instances = [Instance::new(&bench), Instance::new(&bench), Instance::new(&bench)];
+    let idle =
+        instances.each_mut().map(|instance| coded(instance.host().create_tcp_socket(IpAddressFamily::Ipv4)).ok());
+    let [Some(first), Some(_), None] = idle else { panic!("two of three") };
+    HostTcpSocket::drop(&mut instances[0].host(), first).unwrap();
+    assert!(instances[2].host().create_tcp_socket(IpAddressFamily::Ipv4).is_ok(), "one was given back");
+    instances[1].net.flush();
+    assert_eq!(bench.events(), ["budget.exceeded quota.sockets"]);
+}
+
+#[tokio::test]
 async fn only_the_implicit_bind_is_allowed() {
     let bench = Bench::new(&[rule("tcp://93.184.216.34:443")], nobody(), limits(), Vec::new());
     let mut instance = Instance::new(&bench);
@@ -294,6 +183,28 @@ async fn a_dial_past_the_gate_ends_at_the_second_line() {
     parts.table.get_mut(&socket).unwrap().ready().await;
     assert_eq!(coded(parts.inner().finish_connect(borrowed(&socket))).unwrap_err(), ErrorCode::AccessDenied);
     assert!(tokio::time::timeout(Duration::from_millis(50), listener.accept()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_socket_that_is_dropped_or_failed_leaves_no_door_open() {
+    let (listener, to, allow) = listener().await;
+    let bench = Bench::new(&[rule(&allow)], nobody(), limits(), Vec::new());
+    let mut instance = Instance::new(&bench);
+    let dropped = instance.tcp();
+    instance.start(&dropped, to).unwrap();
+    HostTcpSocket::drop(&mut instance.host(), dropped).unwrap();
+    // Of another family than the socket: it fails before the second line is asked.
+    let failed = instance.host().create_tcp_socket(IpAddressFamily::Ipv6).unwrap();
+    assert_eq!(instance.start(&failed, to), Err(ErrorCode::InvalidArgument));
+    let waiting = instance.tcp();
+    instance.start(&waiting, to).unwrap();
+
+    let (past, network) = (instance.tcp(), instance.network());
+    let mut parts = instance.net();
+    parts.inner().start_connect(borrowed(&past), network, to.into()).unwrap();
+    assert_eq!(instance.finish(&past).await.unwrap_err(), ErrorCode::AccessDenied, "not by the door of another socket");
+    assert!(tokio::time::timeout(Duration::from_millis(50), listener.accept()).await.is_err());
+    assert!(instance.finish(&waiting).await.is_ok(), "which has still its own");
 }
 
 #[tokio::test]
@@ -368,20 +279,6 @@ fn hello(name: &'static str) -> &'static [u8] {
     let mut bytes = Vec::new();
     client.write_tls(&mut bytes).unwrap();
     bytes.leak()
-}
-
-async fn resolved(instance: &mut Instance, name: &str) -> Result<Vec<std::net::IpAddr>, ErrorCode> {
-    let network = instance.network();
-    let stream = coded(instance.host().resolve_addresses(network, name.to_owned()))?;
-    instance.table.get_mut::<Addresses>(&stream).unwrap().ready().await;
-    let mut addresses = Vec::new();
-    while let Some(address) = coded(instance.host().resolve_next_address(borrowed(&stream)))? {
-        addresses.push(match address {
-            wasmtime_wasi::p2::bindings::sockets::network::IpAddress::Ipv4((a, b, c, d)) => [a, b, c, d].into(),
-            wasmtime_wasi::p2::bindings::sockets::network::IpAddress::Ipv6(address) => panic!("{address:?}"),
-        });
-    }
-    Ok(addresses)
 }
 
 #[tokio::test]
@@ -468,82 +365,6 @@ async fn the_text_of_an_address_is_answered_without_a_query_where_a_rule_covers_
     assert!(server.queries().is_empty() && bench.events().is_empty());
 }
 
-async fn peer() -> (Peer, SocketAddr) {
-    let peer = Peer::bind("127.0.0.1:0").await.unwrap();
-    let address = peer.local_addr().unwrap();
-    (peer, address)
-}
-
-async fn came(peer: &Peer) -> SocketAddr {
-    let mut buffer = [0; 16];
-    let (length, from) = tokio::time::timeout(PATIENCE, peer.recv_from(&mut buffer)).await.unwrap().unwrap();
-    assert_eq!(buffer[..length], [7; 3]);
-    from
-}
-
-#[tokio::test]
-async fn of_a_batch_goes_what_is_before_the_first_refused_one_and_the_guest_is_told() {
-    let ((friend, to), (stranger, other)) = (peer().await, peer().await);
-    let bench = Bench::new(&[rule(&format!("udp://{to}"))], nobody(), limits(), Vec::new());
-    let mut instance = Instance::new(&bench);
-    let udp = instance.udp(None).await.unwrap();
-    assert_eq!(instance.send(&udp, &[to, to, other, to]), Ok(2));
-    came(&friend).await;
-    came(&friend).await;
-    assert_eq!(instance.send(&udp, &[to]), Err(ErrorCode::AccessDenied), "owed for the third");
-    assert_eq!(instance.send(&udp, &[other]), Err(ErrorCode::AccessDenied), "its own");
-    assert_eq!(instance.send(&udp, &[to]), Ok(1));
-    came(&friend).await;
-    assert!(tokio::time::timeout(Duration::from_millis(50), stranger.recv(&mut [0; 8])).await.is_err());
-    instance.net.flush();
-    let told = bench.full();
-    let codes: Vec<&str> = told.iter().map(code).collect();
-    assert_eq!(codes, ["net.udp.allowed", "net.udp.denied", "net.udp.traffic", "net.udp.denied"]);
-    assert_eq!(told[2]["traffic"]["packets_out"], 3);
-    assert_eq!(told[2]["traffic"]["bytes_out"], 9);
-}
-
-#[tokio::test]
-async fn a_datagram_of_a_stranger_is_not_seen_and_is_told() {
-    let ((friend, to), (stranger, _)) = (peer().await, peer().await);
-    let bench = Bench::new(&[rule(&format!("udp://{to}"))], nobody(), limits(), Vec::new());
-    let mut instance = Instance::new(&bench);
-    let udp = instance.udp(None).await.unwrap();
-    let here = SocketAddr::from(([127, 0, 0, 1], udp.port));
-    friend.send_to(&[1; 5], here).await.unwrap();
-    assert_eq!(received(&mut instance, &udp).await, 0, "not even a friend before it was sent to");
-    assert_eq!(instance.send(&udp, &[to]), Ok(1));
-    assert_eq!(came(&friend).await.port(), udp.port);
-    stranger.send_to(&[9; 5], here).await.unwrap();
-    assert_eq!(received(&mut instance, &udp).await, 0);
-    friend.send_to(&[1; 5], here).await.unwrap();
-    assert_eq!(received(&mut instance, &udp).await, 1);
-    HostIncomingDatagramStream::drop(&mut instance.host(), udp.incoming).unwrap();
-    HostOutgoingDatagramStream::drop(&mut instance.host(), udp.outgoing).await.unwrap();
-    HostUdpSocket::drop(&mut instance.host(), udp.socket).unwrap();
-    drop(instance);
-    let told = bench.full();
-    let inbound = told.iter().filter(|event| code(event) == "net.udp.denied");
-    assert_eq!(inbound.map(|event| event["count"].as_u64().unwrap_or(1)).sum::<u64>(), 2);
-    let traffic = told.iter().find(|event| code(event) == "net.udp.traffic").unwrap();
-    assert_eq!((&traffic["traffic"]["packets_in"], &traffic["traffic"]["bytes_in"]), (&1.into(), &5.into()));
-}
-
-#[tokio::test]
-async fn a_udp_socket_is_tied_only_to_a_peer_that_is_allowed() {
-    let ((friend, to), (_stranger, other)) = (peer().await, peer().await);
-    let bench = Bench::new(&[rule(&format!("udp://{to}"))], nobody(), limits(), Vec::new());
-    let mut instance = Instance::new(&bench);
-    assert_eq!(instance.udp(Some(other)).await.err(), Some(ErrorCode::AccessDenied));
-    let udp = instance.udp(Some(to)).await.unwrap();
-    assert_eq!(bench.events(), ["net.udp.denied rule.port"], "nothing was sent yet");
-    assert_eq!(instance.send(&udp, &[to]), Ok(1));
-    came(&friend).await;
-    assert_eq!(bench.events()[1..], ["net.udp.allowed"]);
-    drop(instance);
-    assert_eq!(bench.events()[2..], ["net.udp.traffic"], "the end of the instance tells what was counted");
-}
-
 #[tokio::test]
 async fn handles_past_the_limit_are_a_trap() {
     let few = NetLimits { handles: 4, ..limits() };
@@ -551,13 +372,6 @@ async fn handles_past_the_limit_are_a_trap() {
     let mut instance = Instance::new(&bench);
     let made = (0..10).map_while(|_| instance.host().instance_network().ok()).count();
     assert_eq!(made, 4);
-}
-
-/// Waits for a datagram at the socket and asks for it: how many the guest sees.
-async fn received(instance: &mut Instance, udp: &Udp) -> usize {
-    let stream = instance.table.get_mut(&udp.incoming).unwrap();
-    tokio::time::timeout(PATIENCE, stream.ready()).await.unwrap();
-    coded(instance.host().receive(borrowed(&udp.incoming), 16)).unwrap().len()
 }
 
 #[test]

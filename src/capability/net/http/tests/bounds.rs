@@ -160,11 +160,19 @@ async fn bytes_are_held_to_the_rate_of_the_plugin() {
     let server = Server::start(|_| text(&"x".repeat(150_000))).await;
     let allow = format!("http://{}", server.address);
     let limits = NetLimits { ingress_bytes_s: Some(100_000), ..limits() };
-    let (client, _bench) = Client::asking(&[rule(&allow)], NO_SERVER.parse().unwrap(), limits);
+    let (client, bench) = Client::asking(&[rule(&allow)], NO_SERVER.parse().unwrap(), limits);
     let begun = std::time::Instant::now();
     let answer = client.send(get(server.address, "/")).await.unwrap();
     assert_eq!(body(answer).await.unwrap().len(), 150_000);
     assert!(begun.elapsed() >= Duration::from_millis(400), "{:?}", begun.elapsed());
+    let told: Vec<_> =
+        bench.full().into_iter().filter(|event| crate::support::code(event) == "budget.exceeded").collect();
+    assert_eq!(told.len(), 1, "the first wait is told, its repeats are counted");
+    assert_eq!(told[0]["status_code"], "quota.bytes_in");
+    assert_eq!(told[0]["unmapped"]["budget"]["scope"], "plugin");
+    client.gate.flush();
+    let waits = bench.full().iter().filter_map(|event| event["count"].as_u64()).sum::<u64>();
+    assert!(waits < 50, "{waits}: waits are counted, not looks");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,7 @@
 //! What never leaves, with its reason, its code and its one event.
 
+use std::collections::VecDeque;
+
 use http::HeaderValue;
 use portcullis_policy::RuleText;
 
@@ -7,6 +9,18 @@ use super::server::{Server, text};
 use super::*;
 use crate::http::{Secret, SecretHeader};
 use crate::support::{NameServer, rule, zone};
+
+/// A body of unknown length.
+struct Frames(VecDeque<Frame<Bytes>>);
+
+impl http_body::Body for Frames {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Poll::Ready(self.0.pop_front().map(Ok))
+    }
+}
 
 async fn refused(client: &Client, bench: &Bench, outgoing: Outgoing, code: &str, reason: &str) {
     let before = bench.events().len();
@@ -52,6 +66,30 @@ async fn every_kind_of_refusal_is_one_event_and_no_packet() {
     assert_eq!(server.accepted(), 0);
     assert_eq!(client.node.open(), 0);
     assert!(!format!("{:?}", bench.full()).contains("hunter2"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_header_that_changes_method_or_path_is_refused_where_the_rule_restricts_either() {
+    let server = Server::start(|_| text("ok")).await;
+    let allow = format!("http://{}", server.address);
+    let outgoing = || header(get(server.address, "/v1/x"), "x-http-method-override", "PUT");
+    for rules in [
+        RuleText { methods: Some(vec!["GET", "POST"]), ..rule(&allow) },
+        RuleText { paths: Some(vec!["/v1/"]), ..rule(&allow) },
+    ] {
+        let (client, bench) = Client::rules(&[rules]);
+        refused(&client, &bench, outgoing(), "HTTP-request-denied", "http.forbidden_header").await;
+        // As a trailer it cannot be seen before the request is under way, and then it is cut.
+        let mut trailers = HeaderMap::new();
+        trailers.append("x-original-url", HeaderValue::from_static("/admin"));
+        let body = Frames([Frame::data(Bytes::from_static(b"x")), Frame::trailers(trailers)].into()).boxed_unsync();
+        let late = Outgoing { method: "POST".to_owned(), body: Some(body), ..get(server.address, "/v1/x") };
+        assert_eq!(client.code(late).await, "HTTP-request-denied");
+        assert_eq!(bench.events().last().unwrap(), "http.request http.forbidden_header");
+    }
+    assert!(server.requests().is_empty());
+    let (client, _bench) = Client::rules(&[rule(&allow)]);
+    assert_eq!(client.send(outgoing()).await.unwrap().status(), 200);
 }
 
 #[tokio::test]

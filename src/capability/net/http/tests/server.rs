@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::PATIENCE;
@@ -16,6 +17,8 @@ pub(super) enum Step {
     /// Waits for the client to go away.
     Wait,
     Close,
+    /// Waits until the test lets it go on.
+    Permit(Arc<Semaphore>),
 }
 
 #[derive(Default)]
@@ -146,6 +149,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                     return;
                 }
                 Step::Close => return,
+                Step::Permit(permits) => permits.acquire().await.unwrap().forget(),
             }
         }
     }

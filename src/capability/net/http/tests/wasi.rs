@@ -16,9 +16,9 @@ use crate::NetGuest;
 use crate::view::{HasNet, NetParts, View};
 
 /// A store's data.
-struct Data {
-    guest: NetGuest,
-    table: ResourceTable,
+pub(super) struct Data {
+    pub(super) guest: NetGuest,
+    pub(super) table: ResourceTable,
     calls: AtomicU32,
 }
 
@@ -34,16 +34,16 @@ impl HasNet for Data {
     }
 }
 
-fn data(bench: &Bench) -> Data {
+pub(super) fn data(bench: &Bench) -> Data {
     let guest = NetGuest::new(Some(Arc::clone(&bench.egress)));
     Data { guest, table: ResourceTable::new(), calls: AtomicU32::new(0) }
 }
 
-fn borrow<T: 'static>(of: &Resource<T>) -> Resource<T> {
+pub(super) fn borrow<T: 'static>(of: &Resource<T>) -> Resource<T> {
     Resource::new_borrow(of.rep())
 }
 
-fn request(data: &mut Data, server: &Server) -> Resource<OutgoingRequest> {
+pub(super) fn request(data: &mut Data, server: &Server) -> Resource<OutgoingRequest> {
     let mut view = View::of(data);
     let fields = HostFields::new(&mut view).unwrap();
     let request = HostOutgoingRequest::new(&mut view, fields).unwrap();
@@ -53,7 +53,7 @@ fn request(data: &mut Data, server: &Server) -> Resource<OutgoingRequest> {
 }
 
 /// A request with a body that the guest has still to end.
-fn begun(data: &mut Data, server: &Server) -> (Resource<OutgoingRequest>, Resource<OutgoingBody>) {
+pub(super) fn begun(data: &mut Data, server: &Server) -> (Resource<OutgoingRequest>, Resource<OutgoingBody>) {
     let request = request(data, server);
     let mut view = View::of(data);
     view.set_method(borrow(&request), Method::Post).unwrap().unwrap();
@@ -90,6 +90,7 @@ async fn a_guest_sends_a_request_and_reads_its_answer_and_leaves_nothing_in_its_
     HostFutureIncomingResponse::drop(&mut view, future).unwrap();
     assert!(data.table.is_empty());
     assert!(data.guest.http.bodies.is_empty());
+    assert_eq!(data.guest.http.held.live(), 0, "each resource that was counted has gone");
     assert!(*data.calls.get_mut() > 10, "each call was charged");
     assert!(server.requests()[0].ends_with("A\r\nhalf of it\r\n0\r\n\r\n"), "{:?}", server.requests());
     assert_eq!(bench.events(), ["http.allowed", "http.request"]);
@@ -147,6 +148,7 @@ async fn what_wasmtime_would_refuse_by_itself_is_decided_and_recorded_here() {
     }
     assert_eq!(bench.events().len(), 2);
     assert!(data.table.is_empty(), "a refused request is gone");
+    assert_eq!(data.guest.http.held.live(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
