@@ -24,7 +24,7 @@ impl Environment for Everything {
 
 /// Runs bytes through both readers. `files` is the folder that relative paths in them are from.
 pub(crate) fn check(files: &Path, data: &[u8]) {
-    // A file that an operator names is opened whatever it is, and some of these never end or wait for somebody.
+    // Reading some of these has an effect on the machine.
     let text = String::from_utf8_lossy(data);
     if ["/dev", "/proc", "/sys"].iter().any(|folder| text.contains(folder)) {
         return;
@@ -42,6 +42,9 @@ pub(crate) fn check(files: &Path, data: &[u8]) {
                 load_node(None, environment, &Flags::new()).unwrap_or_else(|found| panic!("{found}"))
             }
         };
+        if let Err(found) = node.load_pipeline(&file, data, environment) {
+            said(&text, &found);
+        }
         match load_pipeline(&file, data, environment) {
             Ok(pipeline) => {
                 told_nothing(&text, &format!("{pipeline:?}"), &[FILE]);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use portcullis_policy::{Class, Rule, RuleError, RuleHost, RuleText, canonical_path, check_rules, classify, covers};
+use portcullis_policy::{
+    Class, IpNet, Rule, RuleError, RuleHost, RuleText, canonical_path, check_rules, classify, covers,
+};
 
 /// The first line is the rule's text; each other line sets a field, `paths=/v1/,/x` or `sni_pin`.
 pub(crate) fn check(data: &[u8]) {
@@ -62,8 +64,17 @@ fn taken(text: &RuleText<'_>, rule: &Rule) {
     };
     assert_eq!(Rule::parse(&again).as_ref(), Ok(rule), "{again:?}");
     // An operator takes a line of a plugin's grant as a ceiling or a deny as it is.
-    let ceiling = Rule::parse_ceiling(&shown).unwrap_or_else(|errors| panic!("{shown}: {errors:?}"));
-    assert!(covers(&[ceiling], rule), "{shown} is not below itself");
+    // Addresses in special ranges it must name too.
+    let net = |net: &IpNet| RuleHost::Net(*net).to_string();
+    let addresses =
+        rule.addresses().iter().map(|own| format!("{}://{}:{}", rule.proto().as_str(), net(own), rule.ports()));
+    let lines = std::iter::once(shown.clone()).chain(addresses);
+    let ceiling: Vec<Rule> =
+        lines.map(|line| Rule::parse_ceiling(&line).unwrap_or_else(|errors| panic!("{line}: {errors:?}"))).collect();
+    assert!(covers(&ceiling, rule), "{shown} is not below itself");
+    if rule.addresses().iter().any(|net| matches!(classify(net.addr()), Class::Special(_)) && net.prefix_len() >= 32) {
+        assert!(!covers(&ceiling[..1], rule), "{shown} opens special addresses under a ceiling that does not name it");
+    }
     let deny = Rule::parse_deny(&shown).unwrap_or_else(|errors| panic!("{shown}: {errors:?}"));
     let slugs: Vec<_> = check_rules(std::slice::from_ref(rule), &[], &[deny], &[], &[])
         .into_iter()

@@ -1,9 +1,9 @@
 //! A component file before it is compiled: its bytes, their digest, and what it imports and exports.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::ops::Range;
 use std::path::Path;
 
+use portcullis_config::{ReadError, read_file};
 use sha2::{Digest, Sha256};
 use wasmparser::component_types::ComponentEntityType;
 use wasmparser::{ComponentExternName, ComponentTypeRef, Parser, Payload, Validator};
@@ -38,15 +38,11 @@ pub(super) struct Artifact {
 
 impl Artifact {
     pub(super) fn read(path: &Path) -> Result<Self, LinkError> {
-        let failed = |source: std::io::Error| match source.kind() {
-            ErrorKind::NotFound => LinkError::NotFound { path: path.to_owned() },
-            _ => LinkError::Read { path: path.to_owned(), source },
-        };
-        let mut bytes = Vec::new();
-        // One byte past the limit tells a file that is too large from one that just fits.
-        let file = File::open(path).map_err(failed)?;
-        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-        within("bytes", bytes.len() as u64, MAX_FILE_BYTES)?;
+        let bytes = read_file(path, MAX_FILE_BYTES).map_err(|error| match error {
+            ReadError::TooLarge { bytes_max: limit } => LinkError::TooLarge { what: "bytes", found: limit + 1, limit },
+            error if error.is_not_found() => LinkError::NotFound { path: path.to_owned() },
+            error => LinkError::Read { path: path.to_owned(), source: error.into() },
+        })?;
         let digest = Sha256::digest(&bytes).into();
         Ok(Self { bytes, digest })
     }
@@ -152,10 +148,10 @@ fn names(bytes: &[u8]) -> Result<Scan, LinkError> {
         let inner = open.last().copied();
         match payload.map_err(invalid)? {
             Payload::ModuleSection { unchecked_range: range, .. } => {
-                enter(&mut scan.parts, &mut open, true, range.len())?;
+                enter(&mut scan.parts, &mut open, true, bytes, &range)?;
             }
             Payload::ComponentSection { unchecked_range: range, .. } => {
-                enter(&mut scan.parts, &mut open, false, range.len())?;
+                enter(&mut scan.parts, &mut open, false, bytes, &range)?;
             }
             Payload::End(_) => {
                 open.pop();
@@ -209,11 +205,22 @@ fn names(bytes: &[u8]) -> Result<Scan, LinkError> {
     Ok(scan)
 }
 
-fn enter(parts: &mut Vec<Part>, open: &mut Vec<usize>, is_module: bool, bytes: usize) -> Result<(), LinkError> {
+fn enter(
+    parts: &mut Vec<Part>,
+    open: &mut Vec<usize>,
+    is_module: bool,
+    bytes: &[u8],
+    range: &Range<usize>,
+) -> Result<(), LinkError> {
+    // Where a file ends between two sections of a part, parser and validator take the part for whole.
+    if range.end > bytes.len() {
+        let detail = format!("a part of it reaches to byte {}, and the file has {} bytes", range.end, bytes.len());
+        return Err(LinkError::Invalid { detail });
+    }
     within("modules and components", parts.len() as u64 + 1, MAX_PARTS)?;
     within("levels of components", open.len() as u64 + 1, MAX_DEPTH)?;
     open.push(parts.len());
-    parts.push(Part { depth: open.len(), is_module, bytes, imports: Vec::new() });
+    parts.push(Part { depth: open.len(), is_module, bytes: range.len(), imports: Vec::new() });
     Ok(())
 }
 

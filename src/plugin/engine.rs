@@ -9,7 +9,7 @@ use wasmtime::{Config, Engine, EngineWeak, InstanceAllocationStrategy, OptLevel,
 
 use super::artifact::Artifact;
 use super::cache::{self, Cache};
-use super::compile;
+use super::compile::{self, CompileBounds};
 use super::error::LinkError;
 
 /// How often the epoch moves, and so how exactly a deadline is kept.
@@ -35,6 +35,7 @@ pub struct Sandbox {
     engine: Engine,
     cache: Option<Cache>,
     compiler: Option<PathBuf>,
+    compile_bounds: CompileBounds,
     /// What is compiled and in use, by digest: eight pipelines with one plugin compile it once.
     compiled: Mutex<HashMap<[u8; 32], Weak<Compiled>>>,
 }
@@ -51,6 +52,14 @@ impl Sandbox {
     /// # Errors
     /// When the machine cannot run compiled WebAssembly or give a thread.
     pub fn new(options: SandboxOptions) -> Result<Arc<Self>, SandboxError> {
+        Self::bounded(options, CompileBounds::default())
+    }
+
+    /// As [`new`](Self::new), with bounds of one's own on what a compilation in a process of its own may use up.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn bounded(options: SandboxOptions, compile_bounds: CompileBounds) -> Result<Arc<Self>, SandboxError> {
         let engine = new_engine()?;
         let weak = engine.weak();
         std::thread::Builder::new()
@@ -64,7 +73,7 @@ impl Sandbox {
                 None
             }
         });
-        Ok(Arc::new(Self { engine, cache, compiler: options.compiler, compiled: Mutex::default() }))
+        Ok(Arc::new(Self { engine, cache, compiler: options.compiler, compile_bounds, compiled: Mutex::default() }))
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -91,7 +100,8 @@ impl Sandbox {
     fn compile_anew(&self, artifact: &Artifact) -> Result<Component, LinkError> {
         let refused = |detail: String| LinkError::Compile { detail };
         let code = match &self.compiler {
-            Some(program) => compile::in_child(program, &artifact.bytes).map_err(|error| refused(error.to_string()))?,
+            Some(program) => compile::in_child(program, &artifact.bytes, &self.compile_bounds)
+                .map_err(|error| refused(error.to_string()))?,
             None => compile::here(&self.engine, &artifact.bytes).map_err(|error| refused(format!("{error:#}")))?,
         };
         let component = cache::deserialize(&self.engine, &code).map_err(|error| refused(format!("{error:#}")))?;

@@ -137,14 +137,6 @@ pub enum LinkError {
         /// Where the other is named.
         other: String,
     },
-    /// The file was exchanged between its check and its compilation.
-    #[error("the component file changed while it was checked: it was {checked}, now it is {found}")]
-    Changed {
-        /// The digest that was checked.
-        checked: String,
-        /// The one that was compiled.
-        found: String,
-    },
     /// It imports what its grants do not name.
     #[error("the component imports {}, which is not granted; add `{yaml}` to the plugin", imports.join(" and "))]
     ImportNotGranted {

@@ -1,19 +1,28 @@
 //! A component before anything of it is compiled: what it is, what it imports function by function, what it says of itself.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
-use super::artifact::{Artifact, Import, Part, Shape};
-use super::contract::{Kind, entry};
+use super::artifact::{Artifact, Import, Part, Scan, Shape};
+use super::contract::{Entry, Kind, entry};
 use super::engine::Sandbox;
 use super::error::LinkError;
 use super::manifest::{self, Claimed, Wish};
 use super::signature;
 use crate::capability::{self, Need};
 
-/// The bytes of a component file, read once.
+/// The bytes of a component file, read once and looked through once: what was examined is what is linked, whatever happens to
+/// the file meanwhile.
 pub struct ComponentFile {
     path: PathBuf,
-    artifact: Artifact,
+    pub(super) artifact: Artifact,
+    scanned: OnceLock<Scanned>,
+}
+
+/// A component that fits the contract.
+pub(super) struct Scanned {
+    pub(super) scan: Scan,
+    pub(super) entry: Entry,
 }
 
 /// What a component is and could do.
@@ -67,7 +76,11 @@ impl ComponentFile {
     /// # Errors
     /// It cannot be read, or is larger than a component may be.
     pub fn read(path: &Path) -> Result<Self, LinkError> {
-        Ok(Self { path: path.to_owned(), artifact: Artifact::read(path)? })
+        Ok(Self::of(path.to_owned(), Artifact::read(path)?))
+    }
+
+    pub(super) fn of(path: PathBuf, artifact: Artifact) -> Self {
+        Self { path, artifact, scanned: OnceLock::new() }
     }
 
     /// `sha256:` and the digest of the bytes.
@@ -82,6 +95,17 @@ impl ComponentFile {
     pub fn expect_digest(&self, expected: &str) -> Result<(), LinkError> {
         self.artifact.expect_digest(expected)
     }
+
+    /// Validates the component at the first time; nothing of it is compiled or run.
+    pub(super) fn scanned(&self, sandbox: &Sandbox) -> Result<&Scanned, LinkError> {
+        if let Some(scanned) = self.scanned.get() {
+            return Ok(scanned);
+        }
+        let scan = self.artifact.scan(sandbox.engine().get_wasm_features())?;
+        let names: Vec<&str> = scan.imports.iter().map(|import| import.name.as_str()).collect();
+        let entry = entry(&scan.exports, &names)?;
+        Ok(self.scanned.get_or_init(|| Scanned { scan, entry }))
+    }
 }
 
 impl Sandbox {
@@ -90,10 +114,8 @@ impl Sandbox {
     /// # Errors
     /// It is no plugin of this version of the contract, or its manifest is not valid.
     pub fn examine(&self, file: &ComponentFile) -> Result<Examined, LinkError> {
-        let scan = file.artifact.scan(self.engine().get_wasm_features())?;
-        let names: Vec<&str> = scan.imports.iter().map(|import| import.name.as_str()).collect();
-        let entry = entry(&scan.exports, &names)?;
-        signature::check(&entry, &scan.imported, &scan.exported)?;
+        let Scanned { scan, entry } = file.scanned(self)?;
+        signature::check(entry, &scan.imported, &scan.exported)?;
         let claimed = manifest::find(&file.path, &scan.manifests)?;
         if let Some(claimed) = &claimed
             && claimed.manifest.world != entry.kind
@@ -108,8 +130,8 @@ impl Sandbox {
             kind: entry.kind,
             world: entry.world(),
             imports: scan.imports.iter().filter_map(|import| imported(import, entry.kind)).collect(),
-            exports: scan.exports,
-            parts: scan.parts,
+            exports: scan.exports.clone(),
+            parts: scan.parts.clone(),
             claimed,
         })
     }

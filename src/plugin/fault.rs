@@ -54,13 +54,15 @@ pub struct Fault {
     pub kind: FaultKind,
     /// The limit, or what the engine said; at most 1 KiB, safe to print.
     pub detail: String,
-    /// Whose limit it was, where it is above the plugin's own: the tenant's or the node's.
-    pub above: Option<Scope>,
+    /// Whose limit it was and what it is, where it is above the plugin's own: the tenant's or the node's.
+    pub above: Option<(Scope, u64)>,
+    /// A short stable name of the bridge's own, where the kind alone would mislead.
+    pub code: Option<&'static str>,
 }
 
 impl Fault {
     pub(crate) fn new(kind: FaultKind, detail: &str) -> Self {
-        Self { kind, detail: tame(detail, MAX_DETAIL_BYTES).into_owned(), above: None }
+        Self { kind, detail: tame(detail, MAX_DETAIL_BYTES).into_owned(), above: None, code: None }
     }
 }
 
@@ -77,6 +79,8 @@ pub(crate) enum HostFault {
     Memory { limit: u64, wanted: u64 },
     #[error("limit={limit} of the {}", .scope.as_str())]
     SharedMemory { scope: Scope, limit: u64 },
+    #[error("the machine gave no memory")]
+    NoMemory,
     #[error("limit={limit} wanted={wanted}")]
     Output { limit: u64, wanted: u64 },
     #[error("limit={limit}")]
@@ -99,7 +103,7 @@ impl HostFault {
             Self::HostCalls { .. } => FaultKind::HostCalls,
             Self::RandomBytes { .. } => FaultKind::Quota,
             Self::NotGranted { .. } => FaultKind::CapabilityDenied,
-            Self::ForeignHandle | Self::NoRandomBytes => FaultKind::Trap,
+            Self::ForeignHandle | Self::NoMemory | Self::NoRandomBytes => FaultKind::Trap,
         }
     }
 }
@@ -108,7 +112,7 @@ impl HostFault {
 pub(super) fn classify(error: &wasmtime::Error, limits: &Limits) -> Fault {
     if let Some(fault) = error.downcast_ref::<HostFault>() {
         let above = match fault {
-            HostFault::SharedMemory { scope, .. } => Some(*scope),
+            HostFault::SharedMemory { scope, limit } => Some((*scope, *limit)),
             _ => None,
         };
         return Fault { above, ..Fault::new(fault.kind(), &fault.to_string()) };

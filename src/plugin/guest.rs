@@ -122,8 +122,8 @@ impl Guest {
         self.check_calls()
     }
 
-    /// Whether the budget holds. wasmtime's own WASI functions can be counted and not refused, so this is asked again when
-    /// the call has ended.
+    /// Whether the budget holds. Asked again when the call has ended: what ended it may be how a function of wasmtime's own
+    /// took the refusal.
     pub(super) fn check_calls(&self) -> Result<(), HostFault> {
         if self.host_calls <= self.limits.host_calls {
             return Ok(());
@@ -137,10 +137,17 @@ impl Guest {
         self.charge_call()
     }
 
-    /// As [`count`](Self::count) where the call cannot be refused.
-    pub(crate) fn count_only(&mut self, operation: Operation) {
-        self.operations.count(operation);
-        self.host_calls += 1;
+    /// As [`count`](Self::count) for a WASI function of wasmtime's own, which can only be refused through what it works on: at
+    /// the call that crosses the budget the table is an empty one that takes nothing, so whatever handle the function looks up
+    /// or makes, it traps. The instance is over with that call, and its resources with it.
+    pub(crate) fn count_inert(&mut self, operation: Operation) -> &mut Inert {
+        let is_refused = self.count(operation).is_err();
+        let inert = self.inert();
+        if is_refused {
+            inert.table = ResourceTable::new();
+            inert.table.set_max_capacity(0);
+        }
+        inert
     }
 
     /// Where the next message came from.

@@ -18,8 +18,8 @@ use super::fault::{Fault, Outcome, classify, deadline};
 use super::guest::{Guest, hostcall_bytes};
 use super::link::LinkedPlugin;
 use super::spec::Limits;
-use super::sums::Turns;
 use super::text::tame;
+use super::turns::Turns;
 use super::waiting;
 
 /// `configure` may use this many times the fuel and the wall time of one call: it compiles schemas and runs once.
@@ -40,7 +40,6 @@ pub struct Instance {
     process: Process,
     /// Present where the plugin may wait in a host call, which neither fuel nor epochs interrupt.
     waits: Option<Handle>,
-    fuel_used: u64,
     spent: bool,
 }
 
@@ -124,10 +123,14 @@ impl Instance {
             guarded(&mut store, &budget, turns, |store| configure.call(store, (json,)))
         };
         match answer.map_err(|fault| refused(&fault))? {
-            (Ok(()),) => Ok(Self { plugin, store, process, waits, fuel_used: 0, spent: false }),
+            (Ok(()),) => {
+                // What is left of the budget of `configure` is no call's.
+                store.set_fuel(limits.fuel).map_err(|error| refused(&classify(&error, &limits)))?;
+                Ok(Self { plugin, store, process, waits, spent: false })
+            }
             (Err(text),) => {
                 let detail = tame(&text, MAX_REFUSAL_BYTES).into_owned();
-                Err(StartError::Fault(Fault { kind: FaultKind::Configure, detail, above: None }))
+                Err(StartError::Fault(Fault { kind: FaultKind::Configure, detail, above: None, code: None }))
             }
         }
     }
@@ -173,7 +176,6 @@ impl Instance {
     }
 
     fn finish(&mut self, message: &mut Message, value: Option<Bytes>, answer: Result<(Verdict,), Fault>) -> Outcome {
-        self.fuel_used = self.plugin.spec().limits.fuel.saturating_sub(self.store.get_fuel().unwrap_or(0));
         let guest = self.store.data_mut();
         guest.end(message, value, matches!(answer, Ok((Verdict::Pass,))));
         let reason = guest.take_reason();
@@ -197,14 +199,25 @@ impl Instance {
 
     /// What it has used. Time is not measured here: one look at the clock costs a tenth of a call, so callers time slices.
     pub fn usage(&mut self) -> Usage {
+        let (fuel, memory_bytes) = (self.fuel(), self.memory_bytes());
         let guest = self.store.data_mut();
         guest.flush_net();
         Usage {
-            fuel: self.fuel_used,
-            memory_bytes: guest.limiter.used_bytes(),
+            fuel,
+            memory_bytes,
             log_cut_bytes: guest.log.take_cut_bytes(),
             host_calls: guest.take_operations().into_named(),
         }
+    }
+
+    /// Fuel of the last call; 0 before the first.
+    pub fn fuel(&self) -> u64 {
+        self.plugin.spec().limits.fuel.saturating_sub(self.store.get_fuel().unwrap_or(0))
+    }
+
+    /// Bytes of all memories and tables now.
+    pub fn memory_bytes(&self) -> u64 {
+        self.store.data().limiter.used_bytes()
     }
 
     /// What it is an instance of.

@@ -16,19 +16,21 @@ const MAX_TABLES: usize = 256;
 
 /// Bounds the sum over all memories and tables of an instance. wasmtime's own limiter bounds each by itself, so that eight
 /// memories would make eight times the limit.
+///
+/// What was charged is never taken back before the instance ends: wasmtime tells of a growth that failed without saying which
+/// one, and the wrong one taken back would be memory that nobody counts. So what exceeds the memory's own maximum is refused
+/// before it is charged, and what the system refuses ends the call and with it the instance.
 #[derive(Debug)]
 pub(super) struct Limiter {
     limit_bytes: u64,
     used_bytes: u64,
-    /// The last growth, to take it back when the system has no memory for it.
-    last_bytes: u64,
     /// What the tenant and the node use together; this instance's part is given back when it ends.
     sums: Vec<Arc<MemorySum>>,
 }
 
 impl Limiter {
     pub(super) fn new(limit_bytes: u64, sums: Vec<Arc<MemorySum>>) -> Self {
-        Self { limit_bytes, used_bytes: 0, last_bytes: 0, sums }
+        Self { limit_bytes, used_bytes: 0, sums }
     }
 
     pub(super) fn used_bytes(&self) -> u64 {
@@ -37,10 +39,13 @@ impl Limiter {
 
     /// An error and not `Ok(false)`: a guest that meets a failed growth aborts with a message of its own language, and the
     /// operator would read "unreachable" instead of "memory".
-    fn grow(&mut self, more_bytes: u64) -> wasmtime::Result<bool> {
+    fn grow(&mut self, more_bytes: u64, is_possible: bool) -> wasmtime::Result<bool> {
         let wanted = self.used_bytes.saturating_add(more_bytes);
         if wanted > self.limit_bytes {
             return Err(HostFault::Memory { limit: self.limit_bytes, wanted }.into());
+        }
+        if !is_possible {
+            return Ok(false);
         }
         for (index, sum) in self.sums.iter().enumerate() {
             if !sum.take(more_bytes) {
@@ -49,14 +54,7 @@ impl Limiter {
             }
         }
         self.used_bytes = wanted;
-        self.last_bytes = more_bytes;
         Ok(true)
-    }
-
-    fn take_back(&mut self) {
-        self.used_bytes = self.used_bytes.saturating_sub(self.last_bytes);
-        self.sums.iter().for_each(|sum| sum.give_back(self.last_bytes));
-        self.last_bytes = 0;
     }
 }
 
@@ -67,22 +65,22 @@ impl Drop for Limiter {
 }
 
 impl ResourceLimiter for Limiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        self.grow(desired.saturating_sub(current) as u64)
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let is_possible = maximum.is_none_or(|maximum| desired <= maximum);
+        self.grow(desired.saturating_sub(current) as u64, is_possible)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.take_back();
-        Ok(())
+        Err(HostFault::NoMemory.into())
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        self.grow((desired.saturating_sub(current) as u64).saturating_mul(TABLE_ELEMENT_BYTES))
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let is_possible = maximum.is_none_or(|maximum| desired <= maximum);
+        self.grow((desired.saturating_sub(current) as u64).saturating_mul(TABLE_ELEMENT_BYTES), is_possible)
     }
 
     fn table_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.take_back();
-        Ok(())
+        Err(HostFault::NoMemory.into())
     }
 
     fn instances(&self) -> usize {
@@ -114,11 +112,50 @@ mod tests {
     }
 
     #[test]
-    fn a_growth_that_the_system_refuses_is_not_counted() {
+    fn a_growth_past_the_memorys_own_maximum_fails_and_costs_nothing() {
         let mut limiter = Limiter::new(1 << 20, Vec::new());
-        assert!(limiter.memory_growing(0, 1 << 16, None).unwrap());
-        limiter.memory_grow_failed(wasmtime::Error::msg("no memory")).unwrap();
+        assert!(!limiter.memory_growing(0, 3 << 16, Some(2 << 16)).unwrap());
+        assert!(!limiter.table_growing(0, 11, Some(10)).unwrap());
         assert_eq!(limiter.used_bytes(), 0);
+        assert!(limiter.memory_growing(0, 2 << 16, Some(2 << 16)).unwrap());
+        assert_eq!(limiter.used_bytes(), 2 << 16);
+    }
+
+    #[test]
+    fn whatever_growths_fail_in_whatever_order_nothing_that_is_used_is_uncounted() {
+        const PAGE: usize = 1 << 16;
+        let tenant = Arc::new(MemorySum::new(portcullis_audit::Scope::Tenant, 24 * PAGE as u64));
+        // Each digit of a sequence is a step: what wasmtime can ask and report, in any order.
+        for sequence in 0..6_u32.pow(6) {
+            let mut limiter = Limiter::new(32 * PAGE as u64, vec![Arc::clone(&tenant)]);
+            let mut memory = 0;
+            let mut is_ended = false;
+            for step in (0..6).map(|place| sequence / 6_u32.pow(place) % 6) {
+                let wanted = match step {
+                    0 => memory + PAGE,
+                    1 => memory + 4 * PAGE,
+                    2 => memory + 17 * PAGE,
+                    3 => 21 * PAGE,
+                    _ => memory,
+                };
+                match step {
+                    0..=3 => match limiter.memory_growing(memory, wanted, Some(20 * PAGE)) {
+                        Ok(true) => memory = wanted,
+                        Ok(false) => assert!(wanted > 20 * PAGE),
+                        Err(_) => is_ended = true,
+                    },
+                    4 => is_ended |= limiter.memory_grow_failed(wasmtime::Error::msg("no memory")).is_err(),
+                    _ => is_ended |= limiter.table_grow_failed(wasmtime::Error::msg("no memory")).is_err(),
+                }
+                assert!(limiter.used_bytes() >= memory as u64, "sequence {sequence}");
+                if is_ended {
+                    break;
+                }
+            }
+            drop(limiter);
+            assert!(tenant.take(24 * PAGE as u64), "sequence {sequence}: all of it was given back");
+            tenant.give_back(24 * PAGE as u64);
+        }
     }
 
     #[test]

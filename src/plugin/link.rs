@@ -3,10 +3,11 @@ use std::sync::Arc;
 use portcullis_net::Egress;
 use wasmtime::component::{Component, InstancePre, Linker};
 
-use super::artifact::{Artifact, Import, Shape};
-use super::contract::{Entry, Kind, entry};
+use super::artifact::{Import, Shape};
+use super::contract::{Entry, Kind};
 use super::engine::{Compiled, Sandbox};
 use super::error::LinkError;
+use super::examine::{ComponentFile, Scanned};
 use super::fault::Fault;
 use super::guest::Guest;
 use super::instance::{Exports, Instance, StartError};
@@ -29,31 +30,36 @@ pub struct LinkedPlugin {
 }
 
 impl Sandbox {
-    /// Reads, checks, compiles and links a component, makes a first instance of it and lets it check its configuration.
-    /// Must not be called inside a tokio runtime.
+    /// Reads a component's file and links it as [`link_file`](Self::link_file) does.
+    ///
+    /// # Errors
+    /// It cannot be read, or is refused.
+    pub fn link(&self, spec: PluginSpec) -> Result<Arc<LinkedPlugin>, LinkError> {
+        self.link_file(&ComponentFile::read(&spec.component)?, spec)
+    }
+
+    /// Checks, compiles and links the component that was read, makes a first instance of it and lets it check its
+    /// configuration. Must not be called inside a tokio runtime.
     ///
     /// # Errors
     /// What is wrong with the component, its grants or its configuration.
-    pub fn link(&self, spec: PluginSpec) -> Result<Arc<LinkedPlugin>, LinkError> {
-        let artifact = Artifact::read(&spec.component)?;
+    pub fn link_file(&self, file: &ComponentFile, spec: PluginSpec) -> Result<Arc<LinkedPlugin>, LinkError> {
         if let Some(digest) = &spec.digest {
-            artifact.expect_digest(digest)?;
+            file.expect_digest(digest)?;
         }
-        let scan = artifact.scan(self.engine().get_wasm_features())?;
-        let names: Vec<&str> = scan.imports.iter().map(|import| import.name.as_str()).collect();
-        let entry = entry(&scan.exports, &names)?;
+        let Scanned { scan, entry } = file.scanned(self)?;
         // Decided by name before anything is compiled: compiling is the part that a hostile file could make expensive.
         let (left_out, rest) = refusing::split(&scan.imports, &spec);
         let needs = decide(&rest, &spec.grants, entry.kind)?;
-        let compiled = self.compile(&artifact)?;
+        let compiled = self.compile(&file.artifact)?;
         let mut linker = Linker::new(self.engine());
         capability::link(&mut linker, &needs).map_err(imports)?;
         refusing::link(&mut linker, &left_out).map_err(imports)?;
         let pre = linker.instantiate_pre(&compiled.component).map_err(imports)?;
-        let exports = find_exports(&compiled.component, &entry)
+        let exports = find_exports(&compiled.component, entry)
             .ok_or_else(|| LinkError::World { detail: WRONG_TYPE, found: scan.exports.clone() })?;
         let plugin = Arc::new(LinkedPlugin {
-            digest: artifact.digest_text(),
+            digest: file.digest(),
             kind: entry.kind,
             world: entry.world(),
             imports: functions(&scan.imports),
@@ -66,7 +72,7 @@ impl Sandbox {
         match Instance::start(Arc::clone(&plugin), None) {
             Ok(_) => Ok(plugin),
             Err(StartError::Fault(fault)) => Err(LinkError::Configure { detail: fault.detail }),
-            Err(StartError::Export(_)) => Err(LinkError::World { detail: WRONG_TYPE, found: scan.exports }),
+            Err(StartError::Export(_)) => Err(LinkError::World { detail: WRONG_TYPE, found: scan.exports.clone() }),
         }
     }
 }

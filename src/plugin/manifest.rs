@@ -2,10 +2,9 @@
 //! never a grant: a plugin gets what its operator wrote, and what it imports must be within what it says here.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
+use portcullis_config::{ReadError, read_file};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -146,15 +145,12 @@ fn beside(component: &Path) -> PathBuf {
 }
 
 fn read(file: &Path) -> Result<Option<Vec<u8>>, LinkError> {
-    let failed = |error: std::io::Error| wrong(format!("{} cannot be read: {error}", file.display()));
-    let opened = match File::open(file) {
-        Ok(opened) => opened,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut bytes = Vec::new();
-    opened.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    Ok(Some(bytes))
+    let failed = |error: ReadError| wrong(format!("{} cannot be read: {error}", file.display()));
+    match read_file(file, MAX_BYTES as u64) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 fn claimed(bytes: &[u8], file: Option<PathBuf>) -> Result<Claimed, LinkError> {
@@ -164,9 +160,12 @@ fn claimed(bytes: &[u8], file: Option<PathBuf>) -> Result<Claimed, LinkError> {
         return Err(wrong(format!("it has {} bytes, at most {MAX_BYTES} are allowed", bytes.len())));
     }
     let text = std::str::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
+    // A manifest has no use for aliases, and a few of them stand for a million values.
+    let options = serde_saphyr::options! { budget: serde_saphyr::budget! { max_aliases: 0, max_nodes: 20_000 } };
     let typed: Typed = match file {
         None => serde_json::from_str(text).map_err(|error| wrong(tame(&error.to_string(), 500).into_owned()))?,
-        Some(_) => serde_saphyr::from_str(text).map_err(|error| wrong(tame(&error.to_string(), 500).into_owned()))?,
+        Some(_) => serde_saphyr::from_str_with_options(text, options)
+            .map_err(|error| wrong(tame(&error.to_string(), 500).into_owned()))?,
     };
     let manifest = typed.check().map_err(wrong)?;
     let digest = digest_text(&Sha256::digest(bytes).into());

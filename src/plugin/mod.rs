@@ -20,13 +20,14 @@ mod signature;
 mod spec;
 mod sums;
 mod text;
+mod turns;
 mod waiting;
 
 #[cfg(test)]
 mod tests;
 
 pub use artifact::Part;
-pub use compile::{SUBCOMMAND as COMPILE_SUBCOMMAND, serve as serve_compiler};
+pub use compile::{CompileBounds, SUBCOMMAND as COMPILE_SUBCOMMAND, serve as serve_compiler};
 pub use contract::Kind;
 pub use engine::{Sandbox, SandboxError, SandboxOptions};
 pub use error::{FoundFile, LinkError};
@@ -36,7 +37,8 @@ pub use instance::{Instance, Usage};
 pub use link::LinkedPlugin;
 pub use manifest::{Ask, Claimed, Manifest, Wish};
 pub use spec::{Clock, Grants, Level, Limits, PluginSpec};
-pub use sums::{MemorySum, Sums, Turns};
+pub use sums::{MemorySum, Sums};
+pub use turns::Turns;
 
 pub(crate) use contract::{Header, HeaderArgument, MessageHandle, interface, version};
 pub(crate) use fault::HostFault;

@@ -404,12 +404,57 @@ fn a_plugin_that_hoards_handles_meets_its_limit() {
     assert!(matches!(&outcome, Outcome::Fault(fault) if fault.kind == FaultKind::Handles), "{outcome:?}");
 }
 
+/// What the guest `calls-wasi-without-end` can call. None of it needs a grant.
+const WASI_CALLS: [&str; 24] = [
+    "environment",
+    "arguments",
+    "cwd",
+    "stdin",
+    "stdout",
+    "stderr and its end",
+    "terminal-stdin",
+    "terminal-stdout",
+    "terminal-stderr",
+    "folders",
+    "ready",
+    "block",
+    "poll",
+    "read",
+    "blocking-read",
+    "skip",
+    "subscribe and its end",
+    "check-write",
+    "write",
+    "blocking-write-and-flush",
+    "flush",
+    "blocking-flush",
+    "write-zeroes",
+    "splice",
+];
+
 #[test]
-fn the_host_calls_of_wasi_are_within_the_budget_too() {
-    let mut instance = instance_with("uses-wasi", |spec| {
-        spec.grants.clock = Some(Clock::Coarse);
-        spec.limits.host_calls = 2;
-    });
-    let outcome = instance.process(&mut of_value("text"));
-    assert!(matches!(&outcome, Outcome::Fault(fault) if fault.kind == FaultKind::HostCalls), "{outcome:?}");
+fn a_call_of_wasi_ends_at_the_very_call_that_crosses_the_budget() {
+    let plugin = link_with("calls-wasi-without-end", |spec| spec.limits.host_calls = 100).unwrap();
+    for way in WASI_CALLS {
+        let mut instance = plugin.instantiate(None).unwrap();
+        instance.usage();
+        let outcome = instance.process(&mut of_value(way));
+        assert!(matches!(&outcome, Outcome::Fault(fault) if fault.kind == FaultKind::HostCalls), "{way}: {outcome:?}");
+        let calls: u64 = instance.usage().host_calls.iter().map(|(_, calls)| calls).sum();
+        assert_eq!(calls, 101, "{way}: the last one was refused, and there is none behind it");
+    }
+}
+
+#[test]
+fn what_was_examined_is_linked_whatever_happens_to_its_file_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("plugin.wasm");
+    std::fs::copy(guest("touch"), &path).unwrap();
+    let file = ComponentFile::read(&path).unwrap();
+    let examined = sandbox().examine(&file).unwrap();
+    std::fs::copy(guest("traps-in-configure"), &path).unwrap();
+    let linked = sandbox().link_file(&file, spec(path.clone())).unwrap();
+    assert_eq!((linked.digest(), linked.kind()), (examined.digest.as_str(), examined.kind));
+    std::fs::remove_file(&path).unwrap();
+    assert!(sandbox().link_file(&file, spec(path)).is_ok(), "nothing is read a second time");
 }

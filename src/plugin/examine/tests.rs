@@ -41,7 +41,7 @@ fn sandbox() -> &'static Sandbox {
 
 fn examine(bytes: Vec<u8>) -> Result<Examined, LinkError> {
     let digest = Sha256::digest(&bytes).into();
-    sandbox().examine(&ComponentFile { path: "no/such/file.wasm".into(), artifact: Artifact { bytes, digest } })
+    sandbox().examine(&ComponentFile::of("no/such/file.wasm".into(), Artifact { bytes, digest }))
 }
 
 fn validator(more: &str) -> Vec<u8> {
@@ -62,6 +62,50 @@ fn leb128(bytes: &mut Vec<u8>, mut number: usize) {
         number >>= 7;
     }
     bytes.push(number as u8);
+}
+
+/// Where a section ends, at any depth, and whether one of the root's ends there.
+fn section_ends(component: &[u8]) -> Vec<(usize, bool)> {
+    let mut ends = Vec::new();
+    let mut depth = 0;
+    for payload in wasmparser::Parser::new(0).parse_all(component) {
+        let payload = payload.unwrap();
+        if let wasmparser::Payload::End(end) = payload {
+            // That of a part is the end of a section of its parent.
+            depth -= i32::from(depth > 0);
+            ends.push((end, depth == 0));
+        } else if let Some((_, range)) = payload.as_section() {
+            ends.push((range.end, depth == 0));
+        }
+        let begins =
+            matches!(payload, wasmparser::Payload::ModuleSection { .. } | wasmparser::Payload::ComponentSection { .. });
+        depth += i32::from(begins);
+    }
+    ends
+}
+
+#[test]
+fn a_component_that_is_cut_off_anywhere_is_invalid_or_a_shorter_whole() {
+    let features = sandbox().engine().get_wasm_features();
+    let guests = ["touch", "uses-wasi", "smuggles-a-component"].map(|name| {
+        // No step divides another: each guest is cut at other places beside the ends of its sections.
+        (std::fs::read(crate::plugin::tests::guest(name)).unwrap(), 211)
+    });
+    let nested =
+        with(validator(""), COMPONENT, &with(wat::parse_str("(component)").unwrap(), MODULE, &module_with(b"\0")));
+    for (bytes, step) in guests.into_iter().chain([(validator(""), 1), (nested, 1)]) {
+        let ends = section_ends(&bytes);
+        let of_root: Vec<usize> = ends.iter().filter(|(_, of_root)| *of_root).map(|(end, _)| *end).collect();
+        let near = ends.iter().flat_map(|(end, _)| [end - 1, *end, end + 1]);
+        for length in near.chain((0..bytes.len()).step_by(step)).filter(|length| *length < bytes.len()) {
+            let artifact = Artifact { bytes: bytes[..length].to_vec(), digest: [0; 32] };
+            let scan = artifact.scan(features);
+            // Eight bytes are a component without a section.
+            let is_whole = length == 8 || of_root.contains(&length);
+            assert!(scan.is_err() || is_whole, "{length} of {} bytes", bytes.len());
+        }
+        assert!(Artifact { bytes, digest: [0; 32] }.scan(features).is_ok());
+    }
 }
 
 const CUSTOM: u8 = 0;

@@ -98,3 +98,15 @@ fn a_file_beside_the_component_holds_the_same_form_as_yaml_and_must_not_contradi
         assert!(found(&component, &sections(&[], &[])).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn a_manifest_beside_a_component_has_no_use_for_aliases() {
+    let bomb = (1..6).fold("a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, n| {
+        text + &format!("    a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", "))
+    });
+    let text = format!("manifest: 1\nname: a\nversion: 1.0.0\nworld: validator\nconfig_schema:\n    {bomb}");
+    let beside = |text: &str| claimed(text.as_bytes(), Some(PathBuf::from("a.wasm.manifest.yaml")));
+    let error = beside(&text).unwrap_err().to_string();
+    assert!(error.contains("alias") && error.len() < 1000, "{error}");
+    assert!(beside(text.split("config_schema").next().unwrap()).is_ok());
+}
