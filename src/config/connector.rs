@@ -1,13 +1,16 @@
 use std::path::PathBuf;
 
-use crate::{KafkaSink, KafkaSource, Located, Rate, Setting};
+use crate::{JetStreamSink, JetStreamSource, KafkaSink, KafkaSource, Located, NatsSink, NatsSource, Rate, Setting};
 
 /// Where messages come from.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub enum Source {
     /// Topics of a Kafka cluster.
     Kafka(Box<KafkaSource>),
+    /// A stream of JetStream.
+    JetStream(Box<JetStreamSource>),
+    /// Subjects of core NATS.
+    Nats(Box<NatsSource>),
     /// A file, from its beginning.
     File(FileEnd),
     /// Standard input.
@@ -20,10 +23,13 @@ pub enum Source {
 
 /// Where messages go.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub enum Sink {
     /// A topic of a Kafka cluster.
     Kafka(Box<KafkaSink>),
+    /// Streams of JetStream.
+    JetStream(Box<JetStreamSink>),
+    /// A subject of core NATS.
+    Nats(Box<NatsSink>),
     /// A file that lines are appended to.
     File(FileEnd),
     /// Standard output.
@@ -38,6 +44,10 @@ pub enum Sink {
 pub enum Connector {
     /// `kafka`
     Kafka,
+    /// `jetstream`
+    JetStream,
+    /// `nats`
+    Nats,
     /// `file`
     File,
     /// `stdio`
@@ -53,6 +63,8 @@ impl Connector {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Kafka => "kafka",
+            Self::JetStream => "jetstream",
+            Self::Nats => "nats",
             Self::File => "file",
             Self::Stdio => "stdio",
             Self::Generator => "generator",
@@ -66,6 +78,8 @@ impl Source {
     pub fn connector(&self) -> Connector {
         match self {
             Self::Kafka(_) => Connector::Kafka,
+            Self::JetStream(_) => Connector::JetStream,
+            Self::Nats(_) => Connector::Nats,
             Self::File(_) => Connector::File,
             Self::Stdio(_) => Connector::Stdio,
             Self::Generator(_) => Connector::Generator,
@@ -79,6 +93,8 @@ impl Sink {
     pub fn connector(&self) -> Connector {
         match self {
             Self::Kafka(_) => Connector::Kafka,
+            Self::JetStream(_) => Connector::JetStream,
+            Self::Nats(_) => Connector::Nats,
             Self::File(_) => Connector::File,
             Self::Stdio(_) => Connector::Stdio,
             Self::Memory(_) => Connector::Memory,

@@ -35,6 +35,10 @@ pub enum Code {
     NameDuplicate,
     /// `env.missing`: a variable without a value and without a default.
     EnvMissing,
+    /// `env.not_listed`: a variable that the node's file does not let pipelines name.
+    EnvNotListed,
+    /// `file.not_listed`: a file that the node's file does not let pipelines name.
+    FileNotListed,
     /// `env.syntax`: `${` without its end, or not a name.
     EnvSyntax,
     /// `limit.not_enforced`: a limit that exists in the design and is not enforced in this version.
@@ -74,6 +78,8 @@ impl Code {
             Self::ValueInvalid => "value.invalid",
             Self::NameDuplicate => "name.duplicate",
             Self::EnvMissing => "env.missing",
+            Self::EnvNotListed => "env.not_listed",
+            Self::FileNotListed => "file.not_listed",
             Self::EnvSyntax => "env.syntax",
             Self::LimitNotEnforced => "limit.not_enforced",
             Self::GrantNotAvailable => "grant.not_available",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use portcullis_policy::{Deny, IpNet, Rule, RuleError};
 
-use crate::{Code, Diagnostic, Located, Location, Secret, Setting};
+use crate::{Code, Diagnostic, Located, Location, Secret, SecretSource, Setting};
 
 /// `grants.egress` of a plugin. Its presence links the network interfaces; without a rule they refuse every call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub struct SecretHeader {
     pub name: Located<String>,
     /// The whole value, `prefix` included: visible ASCII and inner blanks, at most 8 KiB.
     pub value: Located<Secret>,
+    /// Where it comes from.
+    pub source: SecretSource,
 }
 
 /// Where the parts of a rule were typed.

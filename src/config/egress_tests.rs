@@ -58,6 +58,7 @@ fn every_key_of_an_egress_rule_is_read() {
     assert_eq!((cert.cert.value.clone(), cert.key.value.clone()), ("dir/c.pem".into(), "/k.pem".into()));
     let secrets: Vec<_> = api.secrets.iter().map(|secret| (secret.name.as_str(), secret.value.expose())).collect();
     assert_eq!(secrets, [("authorization", "Bearer hunter2"), ("x-api-key", "hunter2")]);
+    assert_eq!(api.secrets[0].source, SecretSource::Env("TOKEN".into()));
     assert!(db.rule.sni_pin() && dns.rule.dns_port() && all.rule.dangerous());
     assert_eq!(
         other.rule.to_string(),
@@ -231,6 +232,7 @@ fn a_secret_of_a_rule_is_read_from_a_file_without_its_last_line_break() {
     let pipeline = load_pipeline(&folder.path().join("p.yaml"), text.as_bytes(), &NoEnvironment).unwrap();
     let egress = pipeline.plugins[0].grants.egress.as_ref().unwrap();
     assert_eq!(egress.rules[0].secrets[0].value.expose(), "hunter2");
+    assert_eq!(egress.rules[0].secrets[0].source, SecretSource::File(folder.path().join("token")));
 }
 
 #[test]

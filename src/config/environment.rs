@@ -5,6 +5,16 @@ pub trait Environment {
 
     /// All variables whose names begin with `prefix`, in any order.
     fn with_prefix(&self, prefix: &str) -> Vec<(String, String)>;
+
+    /// Whether whoever started the process gave this variable to its pipelines, so that no list of the node need name it.
+    fn is_given(&self, _name: &str) -> bool {
+        false
+    }
+
+    /// Why the file that is being read must not name this variable, and what would help; none where it may.
+    fn refuses(&self, _name: &str) -> Option<(String, String)> {
+        None
+    }
 }
 
 /// The environment of this process.

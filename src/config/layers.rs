@@ -41,7 +41,8 @@ pub fn discover_node(named: Option<&Path>, first_pipeline: Option<&Path>) -> Opt
         return Some(named.to_owned());
     }
     let beside = first_pipeline?.parent()?.join(NODE_FILE);
-    beside.is_file().then_some(beside)
+    // Whatever has that name: one that cannot be read is refused, and not taken for none.
+    beside.symlink_metadata().is_ok().then_some(beside)
 }
 
 /// One setting from outside of the file.

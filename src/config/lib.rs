@@ -8,16 +8,20 @@ mod connector;
 mod diagnostic;
 mod egress;
 mod environment;
+mod file;
 mod kafka;
 mod layers;
 mod levels;
 mod load;
 mod location;
+mod may_name;
+mod nats;
 mod nearest;
 mod node;
 mod pipeline;
 mod plugin;
 mod read;
+mod schema;
 mod secret;
 mod template;
 mod units;
@@ -28,14 +32,20 @@ pub use connector::{Connector, FileEnd, Format, Generator, Memory, Sink, Source}
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
 pub use egress::{ClientCert, Dns, EgressGrant, EgressMode, EgressRule, NodeEgress, NodeTls, Roots, SecretHeader};
 pub use environment::{Environment, NoEnvironment, ProcessEnvironment};
+pub use file::{ReadError, read_file};
 pub use kafka::{
     Cluster, Compression, Isolation, KafkaConnection, KafkaSink, KafkaSource, OutOfRange, Queue, Sasl, SaslMechanism,
     Start, Tls,
 };
 pub use layers::{Flags, NODE_FILE, VARIABLE_PREFIX, discover_node};
 pub use levels::{Ceilings, LevelLimits, QueueLimit, Tenant};
-pub use load::{load_node, load_pipeline, read_node, read_pipeline};
+pub use load::{configuration_bytes, load_node, load_pipeline, read_node, read_pipeline};
 pub use location::{Located, Location, Setting, SourceText};
+pub use may_name::{Listed, MayName};
+pub use nats::{
+    ConsumerSpec, InDoubt, JetStreamSink, JetStreamSource, NatsAuth, NatsConnection, NatsKey, NatsSink, NatsSource,
+    NatsTls, NatsWindow, Retention, Storage, StreamSpec, nats_connections,
+};
 pub use node::{
     Admin, Audit, AuditMode, AuditTarget, AuditTopic, Cache, Log, LogFormat, LogLevel, Mode, Node, OnUnavailable,
     connections,
@@ -44,7 +54,8 @@ pub use pipeline::{Delivery, Order, Pipeline, Window};
 pub use plugin::{
     Clock, Disposition, Dispositions, Grants, Instance, Limits, Plugin, PluginConfig, PluginLogLevel, Retry,
 };
-pub use secret::Secret;
+pub use schema::{SchemaOf, schema};
+pub use secret::{Secret, SecretSource};
 pub use template::{Part, Template};
 pub use units::{Rate, UnitError, format_duration, format_size, parse_duration, parse_rate, parse_size};
 
@@ -52,6 +63,10 @@ pub use units::{Rate, UnitError, format_duration, format_size, parse_duration, p
 mod egress_tests;
 #[cfg(test)]
 mod levels_tests;
+#[cfg(test)]
+mod may_name_tests;
+#[cfg(test)]
+mod nats_tests;
 #[cfg(test)]
 mod node_tests;
 #[cfg(test)]

@@ -1,19 +1,49 @@
 use std::path::Path;
 
 use crate::layers::{Flags, merge};
+use crate::may_name::{Reach, Reachable};
 use crate::read::{self, Context};
 use crate::yaml::{Document, Kind, Node as Tree, parse};
-use crate::{Code, Diagnostics, Environment, Location, Node, Pipeline, format_size};
+use crate::{Code, Diagnostics, Environment, Location, Node, Pipeline, ReadError, read_file};
 
 /// No file that a person writes is larger.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Reads a pipeline from the bytes of its file. `file` is what errors name and what relative paths are from.
+/// Reads a pipeline from the bytes of its file. `file` is what errors name and what relative paths are from. It may name every
+/// variable and file: this is for where no operator has a file of the node, else see [`Node::load_pipeline`].
 ///
 /// # Errors
 /// Every error of the file, in the order of their places.
 pub fn load_pipeline(file: &Path, bytes: &[u8], environment: &dyn Environment) -> Result<Pipeline, Diagnostics> {
+    load(file, bytes, environment, None)
+}
+
+impl Node {
+    /// Reads a pipeline from the bytes of its file, which may name what this node lets it name.
+    ///
+    /// # Errors
+    /// Every error of the file, in the order of their places.
+    pub fn load_pipeline(
+        &self,
+        file: &Path,
+        bytes: &[u8],
+        environment: &dyn Environment,
+    ) -> Result<Pipeline, Diagnostics> {
+        match Reach::of(self, file) {
+            Some(reach) => load(file, bytes, &Reachable { environment, reach: &reach }, Some(&reach)),
+            None => load(file, bytes, environment, None),
+        }
+    }
+}
+
+fn load(
+    file: &Path,
+    bytes: &[u8],
+    environment: &dyn Environment,
+    reach: Option<&Reach<'_>>,
+) -> Result<Pipeline, Diagnostics> {
     let mut cx = Context::new(Some(file), environment);
+    cx.reach = reach;
     let pipeline = match parse(&file.display().to_string(), bytes, environment, &mut cx.found) {
         Document::Tree(tree) => read::pipeline(&mut cx, file, &tree),
         Document::Empty(at) => {
@@ -26,12 +56,12 @@ pub fn load_pipeline(file: &Path, bytes: &[u8], environment: &dyn Environment) -
     cx.found.into_result(pipeline)
 }
 
-/// Reads a pipeline file.
+/// Reads a pipeline file; see [`load_pipeline`].
 ///
 /// # Errors
 /// Every error of the file, or that it cannot be read.
 pub fn read_pipeline(file: &Path, environment: &dyn Environment) -> Result<Pipeline, Diagnostics> {
-    load_pipeline(file, &read_file(file)?, environment)
+    load_pipeline(file, &configuration_bytes(file)?, environment)
 }
 
 /// The node's settings: defaults under the file (with its bytes) under variables `PORTCULLIS_*` under flags.
@@ -67,19 +97,19 @@ pub fn load_node(
 /// As [`load_node`], or that the file cannot be read.
 pub fn read_node(file: Option<&Path>, environment: &dyn Environment, flags: &Flags) -> Result<Node, Diagnostics> {
     match file {
-        Some(path) => load_node(Some((path, &read_file(path)?)), environment, flags),
+        Some(path) => load_node(Some((path, &configuration_bytes(path)?)), environment, flags),
         None => load_node(None, environment, flags),
     }
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, Diagnostics> {
-    let at = Location::of_file(path);
-    match read::read_bounded(path, FILE_BYTES_MAX) {
-        Ok(Some(bytes)) => Ok(bytes),
-        Ok(None) => {
-            let message = format!("the file holds more than {}", format_size(FILE_BYTES_MAX));
-            Err(at.diagnostic(Code::FileTooLarge, message).into())
-        }
-        Err(error) => Err(at.diagnostic(Code::FileUnreadable, format!("cannot be read: {error}")).into()),
-    }
+/// The bytes of a pipeline's or the node's file, for whoever wants to know later what was read.
+///
+/// # Errors
+/// That it cannot be read, is no regular file, or is larger than a person writes.
+pub fn configuration_bytes(path: &Path) -> Result<Vec<u8>, Diagnostics> {
+    read_file(path, FILE_BYTES_MAX).map_err(|error| {
+        let at = Location::of_file(path);
+        let code = if matches!(error, ReadError::TooLarge { .. }) { Code::FileTooLarge } else { Code::FileUnreadable };
+        at.diagnostic(code, format!("the file cannot be read: {error}")).into()
+    })
 }

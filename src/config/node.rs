@@ -7,7 +7,7 @@ use portcullis_policy::Rule;
 
 use crate::{
     Ceilings, Cluster, Code, Diagnostic, Diagnostics, EgressGrant, EgressMode, KafkaConnection, LevelLimits, Located,
-    NodeEgress, Pipeline, Setting, Sink, Source, Tenant, nearest, within,
+    MayName, NodeEgress, Pipeline, Setting, Sink, Source, Tenant, nearest, within,
 };
 
 /// The node's settings: `portcullis.yaml` under the environment under the flags.
@@ -35,6 +35,10 @@ pub struct Node {
     pub limits: LevelLimits,
     /// Tenants; once one is listed, a pipeline of another is refused.
     pub tenants: BTreeMap<String, Tenant>,
+    /// What pipeline files may name of this machine. Without it and without a file, anything.
+    pub pipelines_may_name: Option<MayName>,
+    /// Every file and folder that these settings name.
+    pub(crate) names: Vec<PathBuf>,
 }
 
 /// How strict a node is.

@@ -200,8 +200,6 @@ fn bad_input_is_refused_with_its_code_and_place() {
         ("pipeline: p\nsource: []\nsink: {stdio: }\n", "value.invalid", 2, 9),
         ("pipeline: p\nsource: {}\nsink: {stdio: }\n", "key.missing", 2, 9),
         ("pipeline: p\nsource: {stdio: }\nsink: {stdio: , file: {path: x}}\n", "key.conflict", 3, 17),
-        ("pipeline: p\nsource: {nats: {}}\nsink: {stdio: }\n", "connector.not_available", 2, 10),
-        ("pipeline: p\nsource: {stdio: }\nsink: {jetstream: {}}\n", "connector.not_available", 3, 8),
         ("pipeline: p\nsource: {kafkaa: {}}\nsink: {stdio: }\n", "key.unknown", 2, 10),
         ("pipeline: p\nsource: {stdio: }\n", "key.missing", 1, 1),
     ] {
@@ -376,6 +374,19 @@ fn a_file_in_a_config_is_inlined_from_the_folder_of_the_pipeline_file() {
     ));
     let Source::Kafka(kafka) = &pipeline.unwrap().sources[0].value.clone() else { panic!() };
     assert_eq!(kafka.connection.sasl.as_ref().unwrap().password.expose(), "hunter2");
+}
+
+#[test]
+fn what_may_be_kept_of_a_config_is_what_was_typed() {
+    let config = |text: &str| {
+        let pipeline = load(&format!("{MINIMAL}plugins: [{{ name: x, component: x, config: {text} }}]\n")).unwrap();
+        pipeline.plugins[0].config.clone().unwrap().value
+    };
+    let found = config(r#"{ a: ["x-${SECRET}", 2], b: "$$", c: { d: 1, n: ~ } }"#);
+    assert_eq!(found.to_json(), r#"{"a":["x-hunter2",2],"b":"$","c":{"d":1,"n":null}}"#);
+    assert_eq!(found.to_typed_json(), r#"{"a":["x-${SECRET}",2],"b":"$$","c":{"d":1,"n":null}}"#);
+    let plain = config("{ c: { d: 1 } }");
+    assert_eq!(plain.to_typed_json(), plain.to_json());
 }
 
 #[test]

@@ -30,12 +30,21 @@ pub struct Plugin {
 /// The `config:` of a plugin as JSON, with each `$file` inlined. It may hold what came from the environment, so `Debug`
 /// shows nothing of it.
 #[derive(Clone, PartialEq)]
-pub struct PluginConfig(pub serde_json::Value);
+pub struct PluginConfig {
+    pub(crate) json: serde_json::Value,
+    /// Where variables were put in: the same without what they held.
+    pub(crate) typed: Option<serde_json::Value>,
+}
 
 impl PluginConfig {
     /// The text for `configure`.
     pub fn to_json(&self) -> String {
-        self.0.to_string()
+        self.json.to_string()
+    }
+
+    /// As it was typed, with each `$file` inlined and no variable put in: what may be digested and kept.
+    pub fn to_typed_json(&self) -> String {
+        self.typed.as_ref().unwrap_or(&self.json).to_string()
     }
 }
 
@@ -106,6 +115,17 @@ pub enum PluginLogLevel {
     Error,
 }
 
+impl Instance {
+    /// As it is typed.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lane => "lane",
+            Self::Batch => "batch",
+            Self::Message => "message",
+        }
+    }
+}
+
 impl PluginLogLevel {
     /// As it is typed.
     pub fn as_str(self) -> &'static str {
@@ -139,7 +159,6 @@ pub enum Clock {
 
 /// How long an instance of a plugin lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Instance {
     /// As long as its lane, until a fault.
     Lane,

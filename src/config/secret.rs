@@ -1,6 +1,16 @@
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
+
+/// Where a secret comes from: what may be shown of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A variable of the process.
+    Env(String),
+    /// A file.
+    File(PathBuf),
+}
 
 /// A password or key. It has no `Display`, and its `Debug` and `Serialize` say only that it is there.
 #[derive(Clone, PartialEq, Eq)]

@@ -1,23 +1,24 @@
 use super::Context;
 use super::fields::Fields;
 use super::kafka::{self, Profiles};
+use super::nats;
 use super::values::{any_text, choice, integer, path, rate, size, text};
 use crate::yaml::{Entry, Kind, Node};
 use crate::{Code, FileEnd, Format, Generator, KafkaConnection, Located, Memory, Setting, Sink, Source, nearest};
 
 const FORMATS: [(&str, Format); 2] = [("jsonl", Format::JsonLines), ("lines", Format::Lines)];
 
-const SOURCES: [&str; 5] = ["kafka", "file", "stdio", "generator", "memory"];
-const SINKS: [&str; 4] = ["kafka", "file", "stdio", "memory"];
-
-/// Connectors of the design that this version does not have.
-const NOT_AVAILABLE: [&str; 2] = ["nats", "jetstream"];
+const SOURCES: [&str; 7] = ["kafka", "jetstream", "nats", "file", "stdio", "generator", "memory"];
+const SINKS: [&str; 6] = ["kafka", "jetstream", "nats", "file", "stdio", "memory"];
+const DEAD_LETTERS: [&str; 5] = ["kafka", "jetstream", "file", "stdio", "memory"];
 
 /// `source:`, one of them. `group` is the default of a Kafka group.
 pub(super) fn source(cx: &mut Context<'_>, node: &Node, group: Option<&str>) -> Option<Located<Source>> {
     let (kind, value) = connector(cx, node, "a source", &SOURCES)?;
     let source = match kind {
         "kafka" => Source::Kafka(Box::new(kafka::source(cx, value, group)?)),
+        "jetstream" => Source::JetStream(Box::new(nats::jetstream_source(cx, value)?)),
+        "nats" => Source::Nats(Box::new(nats::source(cx, value)?)),
         "file" => Source::File(file(cx, value, true)?),
         "stdio" => Source::Stdio(stdio(cx, value)?),
         "generator" => Source::Generator(generator(cx, value)?),
@@ -47,8 +48,10 @@ fn any_sink(
     profiles: Profiles<'_>,
     templates: bool,
 ) -> Option<Located<Sink>> {
-    let (kind, value) = connector(cx, node, what, &SINKS)?;
+    let (kind, value) = connector(cx, node, what, if templates { &SINKS } else { &DEAD_LETTERS })?;
     let sink = match kind {
+        "jetstream" => Sink::JetStream(Box::new(nats::jetstream_sink(cx, value, templates)?)),
+        "nats" => Sink::Nats(Box::new(nats::sink(cx, value)?)),
         "kafka" => Sink::Kafka(Box::new(kafka::sink(cx, value, profiles, templates)?)),
         "file" => Sink::File(file(cx, value, false)?),
         "stdio" => Sink::Stdio(stdio(cx, value)?),
@@ -69,11 +72,10 @@ fn connector<'n>(
     for kind in kinds {
         chosen.extend(fields.optional(cx, kind, |_, value| Some((*kind, value))));
     }
-    let mut absent = false;
-    for key in NOT_AVAILABLE {
-        absent |= fields.entry(key).is_some();
-        let help = nearest::help("available", None, kinds);
-        fields.refuse(cx, key, Code::ConnectorNotAvailable, "is not available in this version", &help);
+    let absent = !kinds.contains(&"nats") && fields.entry("nats").is_some();
+    if absent {
+        let message = "cannot be here: core NATS keeps nothing, so a dead letter would be lost";
+        fields.refuse(cx, "nats", Code::ConnectorNotAvailable, message, &nearest::help("available", None, kinds));
     }
     let entries = match &node.kind {
         Kind::Map(entries) => entries.len(),

@@ -7,7 +7,7 @@ use super::Context;
 use super::fields::Fields;
 use super::rules::{flag, range, rule_text, texts, uses_variables};
 use super::secrets::secrets;
-use super::values::path;
+use super::values::{path, path_of_file, path_of_secret_file};
 use crate::egress::RulePlaces;
 use crate::yaml::{Kind, Node};
 use crate::{ClientCert, Code, EgressGrant, EgressMode, EgressRule, Setting};
@@ -93,8 +93,8 @@ fn parsed(cx: &mut Context<'_>, text: &RuleText<'_>, places: &RulePlaces) -> Opt
 
 fn client_cert(cx: &mut Context<'_>, node: &Node) -> Option<ClientCert> {
     let mut fields = Fields::of(cx, node, "`client_cert`")?;
-    let cert = fields.required(cx, "cert", path);
-    let key = fields.required(cx, "key", path);
+    let cert = fields.required(cx, "cert", path_of_file);
+    let key = fields.required(cx, "key", path_of_secret_file);
     fields.finish(cx);
     Some(ClientCert { cert: cert?, key: key? })
 }

@@ -77,6 +77,8 @@ impl<'n> Fields<'n> {
 
     /// Refuses what nobody asked for.
     pub(super) fn finish(&self, cx: &mut Context<'_>) {
+        #[cfg(test)]
+        super::recorded::record(self.what, &self.known);
         for entry in self.entries {
             let key = entry.key.as_str();
             if !self.known.contains(&key) && !self.refused.contains(&key) && key != "<<" {

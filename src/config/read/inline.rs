@@ -1,54 +1,71 @@
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Map, Number, Value};
 
 use super::Context;
 use super::values::path;
-use crate::yaml::{Document, Kind, Node, Plain, parse_literal};
-use crate::{Code, Diagnostics, Located, Location, PluginConfig};
+use crate::yaml::{Document, Kind, Node, Plain, Scalar, parse_literal};
+use crate::{Code, Diagnostics, Located, Location, PluginConfig, ReadError};
 
 /// A schema or table that is inlined. Larger ones would be copied into every instance of the plugin.
 const INLINE_BYTES_MAX: u64 = 4 << 20;
 
 /// The `config:` of a plugin: any YAML, with `{ $file: path }` replaced by what the file holds.
 pub(super) fn plugin_config(cx: &mut Context<'_>, node: &Node) -> Option<Located<PluginConfig>> {
-    let json = value(cx, node)?;
-    Some(Located::new(PluginConfig(json), node.at.clone()))
+    Some(Located::new(value(cx, node)?, node.at.clone()))
 }
 
-fn value(cx: &mut Context<'_>, node: &Node) -> Option<Value> {
+fn value(cx: &mut Context<'_>, node: &Node) -> Option<PluginConfig> {
     match &node.kind {
         Kind::Broken => None,
-        Kind::Scalar(scalar) => match scalar.resolve() {
-            Plain::Null => Some(Value::Null),
-            Plain::Bool(value) => Some(Value::Bool(value)),
-            Plain::Unsigned(number) => Some(number.into()),
-            Plain::Negative(number) => Some(number.into()),
-            Plain::Text(text) => Some(text.into()),
-            Plain::Float(number) => {
-                let number = Number::from_f64(number).map(Value::Number);
-                if number.is_none() {
-                    let message = format!("`{}` has no JSON form, and a plugin gets JSON", scalar.shown());
-                    cx.say(&node.at, Code::ValueInvalid, message, "in quotes it is text");
-                }
-                number
-            }
-        },
+        Kind::Scalar(scalar) => {
+            let json = plain(cx, scalar, &node.at)?;
+            let typed = scalar.typed.as_ref().map(|typed| Value::from(typed.as_str()));
+            // A text that looks like a variable is not locked as one.
+            let literal =
+                || json.as_str().filter(|text| text.contains("${")).map(|text| text.replace('$', "$$").into());
+            Some(PluginConfig { typed: typed.or_else(literal), json })
+        }
         Kind::Seq(items) => {
             // All items are read before one that failed ends it, so that every error is said.
-            let items: Vec<Option<Value>> = items.iter().map(|item| value(cx, item)).collect();
-            items.into_iter().collect::<Option<Vec<_>>>().map(Value::Array)
+            let items: Vec<Option<PluginConfig>> = items.iter().map(|item| value(cx, item)).collect();
+            items.into_iter().collect::<Option<Vec<_>>>().map(|items| joined(items, |items| items.collect()))
         }
         Kind::Map(entries) => match entries.as_slice() {
-            [entry] if entry.key == "$file" => file(cx, &entry.value),
+            [entry] if entry.key == "$file" => Some(PluginConfig { json: file(cx, &entry.value)?, typed: None }),
             entries => {
-                let pairs: Vec<_> =
-                    entries.iter().map(|entry| Some((entry.key.clone(), value(cx, &entry.value)?))).collect();
-                pairs.into_iter().collect::<Option<Map<_, _>>>().map(Value::Object)
+                let values: Vec<Option<PluginConfig>> = entries.iter().map(|entry| value(cx, &entry.value)).collect();
+                let keys = || entries.iter().map(|entry| entry.key.clone());
+                let values = values.into_iter().collect::<Option<Vec<_>>>();
+                values.map(|values| joined(values, |values| Value::Object(keys().zip(values).collect::<Map<_, _>>())))
             }
         },
+    }
+}
+
+/// One value of several.
+fn joined(parts: Vec<PluginConfig>, join: impl Fn(&mut dyn Iterator<Item = Value>) -> Value) -> PluginConfig {
+    let has_variables = parts.iter().any(|part| part.typed.is_some());
+    let as_typed = |part: &PluginConfig| part.typed.as_ref().unwrap_or(&part.json).clone();
+    let typed = has_variables.then(|| join(&mut parts.iter().map(as_typed)));
+    PluginConfig { json: join(&mut parts.into_iter().map(|part| part.json)), typed }
+}
+
+fn plain(cx: &mut Context<'_>, scalar: &Scalar, at: &Location) -> Option<Value> {
+    match scalar.resolve() {
+        Plain::Null => Some(Value::Null),
+        Plain::Bool(value) => Some(Value::Bool(value)),
+        Plain::Unsigned(number) => Some(number.into()),
+        Plain::Negative(number) => Some(number.into()),
+        Plain::Text(text) => Some(text.into()),
+        Plain::Float(number) => {
+            let number = Number::from_f64(number).map(Value::Number);
+            if number.is_none() {
+                let message = format!("`{}` has no JSON form, and a plugin gets JSON", scalar.shown());
+                cx.say(at, Code::ValueInvalid, message, "in quotes it is text");
+            }
+            number
+        }
     }
 }
 
@@ -102,15 +119,16 @@ fn literal(cx: &mut Context<'_>, node: &Node) -> Option<Value> {
             .map(|entry| Some((entry.key.clone(), literal(cx, &entry.value)?)))
             .collect::<Option<Map<_, _>>>()
             .map(Value::Object),
-        Kind::Scalar(_) | Kind::Broken => value(cx, node),
+        Kind::Scalar(scalar) => plain(cx, scalar, &node.at),
+        Kind::Broken => None,
     }
 }
 
 /// The bytes of a file that a configuration names.
 pub(super) fn read_file(cx: &mut Context<'_>, path: &Path, at: &Location, bytes_max: u64) -> Option<Vec<u8>> {
-    match read_bounded(path, bytes_max) {
-        Ok(Some(bytes)) => Some(bytes),
-        Ok(None) => {
+    match crate::read_file(path, bytes_max) {
+        Ok(bytes) => Some(bytes),
+        Err(ReadError::TooLarge { bytes_max }) => {
             let message = format!("`{}` holds more than {}", path.display(), crate::format_size(bytes_max));
             cx.say(at, Code::FileTooLarge, message, "use a smaller file");
             None
@@ -121,11 +139,4 @@ pub(super) fn read_file(cx: &mut Context<'_>, path: &Path, at: &Location, bytes_
             None
         }
     }
-}
-
-/// `None` where there are more bytes.
-pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> std::io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
-    Ok((bytes.len() as u64 <= bytes_max).then_some(bytes))
 }

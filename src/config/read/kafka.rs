@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use super::Context;
 use super::fields::Fields;
-use super::values::{choice, duration, integer_u32, list, name, path, secret, shown, size, text};
+use super::values::{
+    choice, duration, integer_u32, list, name, path_of_file, path_of_secret_file, secret, shown, size, text,
+};
 use crate::yaml::{Kind, Node};
 use crate::{
     Cluster, Code, Compression, Isolation, KafkaConnection, KafkaSink, KafkaSource, Located, OutOfRange, Queue, Sasl,
@@ -55,9 +57,10 @@ pub(super) fn sink(cx: &mut Context<'_>, node: &Node, profiles: Profiles<'_>, te
     let mut fields = Fields::of(cx, node, "a Kafka sink")?;
     let connection = connection(cx, &mut fields, profiles);
     let topic = fields.required(cx, "topic", |cx, node| topic_template(cx, node, templates));
-    let allow = fields.optional(cx, "allow", |cx, node| list(cx, node, true, topic_pattern));
+    let allow =
+        fields.optional(cx, "allow", |cx, node| list(cx, node, true, |cx, node| topic_pattern(cx, node, "topics")));
     if let Some(topic) = &topic {
-        check_allow(cx, topic, &fields);
+        check_allow(cx, topic, &fields, "topic");
     }
     let compressions = [
         ("none", Compression::None),
@@ -187,7 +190,8 @@ fn brokers(cx: &mut Context<'_>, node: &Node) -> Option<Located<String>> {
     (!all.is_empty()).then(|| Located::new(all.join(","), node.at.clone()))
 }
 
-fn is_broker(broker: &str) -> bool {
+/// Whether it is `host` or `host:port`.
+pub(super) fn is_broker(broker: &str) -> bool {
     let legal_host = |host: &str| {
         let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         match address {
@@ -209,9 +213,9 @@ fn is_broker(broker: &str) -> bool {
 
 fn tls(cx: &mut Context<'_>, node: &Node) -> Option<Tls> {
     let mut fields = Fields::of(cx, node, "`tls`")?;
-    let ca = fields.optional(cx, "ca", path);
-    let cert = fields.optional(cx, "cert", path);
-    let key = fields.optional(cx, "key", path);
+    let ca = fields.optional(cx, "ca", path_of_file);
+    let cert = fields.optional(cx, "cert", path_of_file);
+    let key = fields.optional(cx, "key", path_of_secret_file);
     if let (Some(entry), None) | (None, Some(entry)) = (fields.entry("cert"), fields.entry("key")) {
         cx.say(&entry.key_at, Code::KeyConflict, "`cert` and `key` belong together", "give both, or none");
     }
@@ -250,7 +254,7 @@ fn passthrough(cx: &mut Context<'_>, node: &Node) -> Option<Vec<(Located<String>
 
 const TOPIC_HELP: &str = "allowed: letters, digits, `.`, `_` and `-`, at most 249 characters";
 
-fn is_topic_char(c: char) -> bool {
+pub(super) fn is_topic_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 }
 
@@ -303,27 +307,29 @@ fn topic_template(cx: &mut Context<'_>, node: &Node, templates: bool) -> Option<
     }
 }
 
-fn topic_pattern(cx: &mut Context<'_>, node: &Node) -> Option<Located<String>> {
+/// A pattern of `allow`; `of` says of what.
+pub(super) fn topic_pattern(cx: &mut Context<'_>, node: &Node, of: &'static str) -> Option<Located<String>> {
     let pattern = text(cx, node)?;
     if !pattern.chars().all(|c| is_topic_char(c) || c == '*') {
-        let message = format!("`{}` is no pattern of topics", shown(node));
+        let message = format!("`{}` is no pattern of {of}", shown(node));
         cx.say(
             &pattern.at,
             Code::ValueInvalid,
             message,
-            "allowed: a topic name in which `*` stands for any characters",
+            "allowed: letters, digits, `.`, `_`, `-`, and `*` for any characters but `.`",
         );
         return None;
     }
     Some(pattern)
 }
 
-fn check_allow(cx: &mut Context<'_>, topic: &Located<Template>, fields: &Fields<'_>) {
-    match (topic.fixed(), fields.entry("allow")) {
+/// `allow` is there exactly where messages choose. `what` is a topic or a subject.
+pub(super) fn check_allow(cx: &mut Context<'_>, template: &Located<Template>, fields: &Fields<'_>, what: &'static str) {
+    match (template.fixed(), fields.entry("allow")) {
         (None, None) => {
-            let message = "a topic that messages choose needs `allow`";
+            let message = format!("a {what} that messages choose needs `allow`");
             cx.say(
-                &topic.at,
+                &template.at,
                 Code::KeyMissing,
                 message,
                 "add the patterns that the result must match, such as `allow: [\"orders.*\"]`",
@@ -332,7 +338,7 @@ fn check_allow(cx: &mut Context<'_>, topic: &Located<Template>, fields: &Fields<
         (Some(_), Some(entry)) => {
             let help =
                 nearest::help("remove it; of effect only beside", None, ["{{key}}", "{{channel}}", "{{header.NAME}}"]);
-            cx.say(&entry.key_at, Code::KeyConflict, "`allow` has no effect: the topic is fixed", help);
+            cx.say(&entry.key_at, Code::KeyConflict, format!("`allow` has no effect: the {what} is fixed"), help);
         }
         _ => {}
     }

@@ -7,6 +7,7 @@ use super::Context;
 use super::fields::Fields;
 use super::kafka::{Profiles, connection, topic};
 use super::levels::{Level, ceilings, limits, tenants};
+use super::may_name::may_name;
 use super::node_egress::egress;
 use super::values::{boolean, choice, choice_or_refused, duration, key_is_name, path, shown, text};
 use crate::yaml::{Kind, Node as Tree};
@@ -44,12 +45,28 @@ pub(crate) fn node(cx: &mut Context<'_>, file: Option<&Path>, tree: &Tree) -> Op
     let ceilings = fields.optional(cx, "ceilings", ceilings).unwrap_or_default();
     let limits = fields.optional(cx, "limits", |cx, node| limits(cx, node, Level::Node)).unwrap_or_default();
     let tenants = fields.optional(cx, "tenants", tenants).unwrap_or_default();
+    let pipelines_may_name = fields.optional(cx, "pipelines_may_name", may_name);
     fields.finish(cx);
     for tenant in tenants.values() {
         within::tenant(&mut cx.found, tenant, &ceilings, &limits);
     }
     let file = file.map(Path::to_owned);
-    Some(Node { file, mode, profiles, audit, admin, cache, log, egress, ceilings, limits, tenants })
+    let names = std::mem::take(&mut cx.names);
+    Some(Node {
+        file,
+        mode,
+        profiles,
+        audit,
+        admin,
+        cache,
+        log,
+        egress,
+        ceilings,
+        limits,
+        tenants,
+        pipelines_may_name,
+        names,
+    })
 }
 
 /// Whether `audit:` is a map without a topic. Where it is no map at all that has been said.

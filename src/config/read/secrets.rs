@@ -4,7 +4,7 @@ use super::Context;
 use super::fields::Fields;
 use super::values::secret_elsewhere;
 use crate::yaml::{Entry, Kind, Node};
-use crate::{Code, Located, Secret, SecretHeader};
+use crate::{Code, Located, Secret, SecretHeader, SecretSource};
 
 /// Larger values do not fit the header bound of common servers.
 const VALUE_BYTES_MAX: usize = 8 << 10;
@@ -42,7 +42,9 @@ pub(super) fn secrets(cx: &mut Context<'_>, node: &Node) -> Option<Vec<SecretHea
 fn header(cx: &mut Context<'_>, entry: &Entry) -> Option<SecretHeader> {
     let legal = is_header(cx, entry);
     let value = value(cx, &entry.value);
-    legal.then_some(SecretHeader { name: Located::new(entry.key.clone(), entry.key_at.clone()), value: value? })
+    let (value, source) = value?;
+    let name = Located::new(entry.key.clone(), entry.key_at.clone());
+    legal.then_some(SecretHeader { name, value, source })
 }
 
 fn is_header(cx: &mut Context<'_>, entry: &Entry) -> bool {
@@ -67,7 +69,7 @@ fn is_header(cx: &mut Context<'_>, entry: &Entry) -> bool {
     true
 }
 
-fn value(cx: &mut Context<'_>, node: &Node) -> Option<Located<Secret>> {
+fn value(cx: &mut Context<'_>, node: &Node) -> Option<(Located<Secret>, SecretSource)> {
     const FORMS: &str = "allowed: { env: NAME } or { file: path }, either with a prefix such as \"Bearer \"";
     match &node.kind {
         Kind::Broken => return None,
@@ -88,7 +90,7 @@ fn value(cx: &mut Context<'_>, node: &Node) -> Option<Located<Secret>> {
             return None;
         }
     };
-    let secret = secret_elsewhere(cx, node, &mut fields, FORMS)?;
+    let (secret, source) = secret_elsewhere(cx, node, &mut fields, FORMS)?;
     let whole = format!("{prefix}{}", secret.expose());
     let inner = |c: char| c.is_ascii_graphic() || c == ' ' || c == '\t';
     if whole.is_empty() || whole.trim() != whole || !whole.chars().all(inner) || whole.len() > VALUE_BYTES_MAX {
@@ -97,5 +99,5 @@ fn value(cx: &mut Context<'_>, node: &Node) -> Option<Located<Secret>> {
         cx.say(&node.at, Code::ValueInvalid, message, help);
         return None;
     }
-    Some(Located::new(Secret::new(whole), node.at.clone()))
+    Some((Located::new(Secret::new(whole), node.at.clone()), source))
 }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use super::Context;
 use super::fields::Fields;
+use crate::file::irregular;
+use crate::may_name::Purpose;
 use crate::yaml::{Kind, Node, Plain, Scalar};
 use crate::{
-    Code, Located, Location, Rate, Secret, format_duration, format_size, nearest, parse_duration, parse_rate,
-    parse_size,
+    Code, Located, Location, Rate, Secret, SecretSource, format_duration, format_size, nearest, parse_duration,
+    parse_rate, parse_size,
 };
 
 /// The scalar of a node that is one.
@@ -219,11 +221,35 @@ pub(super) fn rate(cx: &mut Context<'_>, node: &Node, per_second: bool) -> Optio
     }
 }
 
-/// A path, from the folder of the file.
+/// A path, from the folder of the file, that the file may name.
 pub(super) fn path(cx: &mut Context<'_>, node: &Node) -> Option<Located<PathBuf>> {
+    path_for(cx, node, Purpose::Plain)
+}
+
+/// The same for a file that another library opens: a pipe would make it wait.
+pub(super) fn path_of_file(cx: &mut Context<'_>, node: &Node) -> Option<Located<PathBuf>> {
+    file_for(cx, node, Purpose::Plain)
+}
+
+/// The same for a file that proves to somebody who we are: where it lies is no consent to that.
+pub(super) fn path_of_secret_file(cx: &mut Context<'_>, node: &Node) -> Option<Located<PathBuf>> {
+    file_for(cx, node, Purpose::Secret)
+}
+
+fn file_for(cx: &mut Context<'_>, node: &Node, purpose: Purpose) -> Option<Located<PathBuf>> {
+    let path = path_for(cx, node, purpose)?;
+    if let Some(error) = irregular(&path) {
+        cx.say(&path.at, Code::FileUnreadable, format!("cannot read `{}`: {error}", shown(node)), "name a file");
+        return None;
+    }
+    Some(path)
+}
+
+fn path_for(cx: &mut Context<'_>, node: &Node, purpose: Purpose) -> Option<Located<PathBuf>> {
     let typed = text(cx, node)?;
     let path = cx.resolve(&typed.value, &typed.at);
-    Some(Located::new(path, typed.at))
+    cx.names.push(path.clone());
+    cx.may_name(&path, &shown(node), &typed.at, purpose).then(|| Located::new(path, typed.at))
 }
 
 /// Each item of a list that is not empty; a value alone is a list of one where `single` says so.
@@ -260,7 +286,7 @@ pub(super) fn secret(cx: &mut Context<'_>, node: &Node) -> Option<Located<Secret
         }
         Kind::Map(_) => {
             let mut fields = Fields::of(cx, node, "a secret")?;
-            secret_elsewhere(cx, node, &mut fields, FORMS)
+            secret_elsewhere(cx, node, &mut fields, FORMS).map(|(secret, _)| secret)
         }
         _ => {
             cx.say(&node.at, Code::TypeWrong, format!("expected a secret, found {}", node.describe()), FORMS);
@@ -275,28 +301,34 @@ pub(super) fn secret_elsewhere(
     node: &Node,
     fields: &mut Fields<'_>,
     forms: &str,
-) -> Option<Located<Secret>> {
+) -> Option<(Located<Secret>, SecretSource)> {
     let variable = fields.optional(cx, "env", text);
-    let file = fields.optional(cx, "file", path);
+    let file = fields.optional(cx, "file", |cx, node| path_for(cx, node, Purpose::Secret));
     let both = (fields.entry("env").is_some(), fields.entry("file").is_some());
     if both.0 == both.1 {
         cx.say(&node.at, Code::KeyConflict, "a secret comes from one place", forms);
         return None;
     }
     fields.finish(cx);
-    let value = match (variable, file) {
-        (Some(name), _) => match cx.environment.var(&name.value).filter(|value| !value.is_empty()) {
-            Some(value) => value,
-            None => {
-                let message = format!("the environment variable `{}` is not set", name.value);
-                cx.say(&name.at, Code::EnvMissing, message, "set it");
-                return None;
-            }
-        },
-        (None, Some(file)) => secret_file(cx, &file)?,
+    let (value, source) = match (variable, file) {
+        (Some(name), _) => (secret_variable(cx, &name)?, SecretSource::Env(name.value)),
+        (None, Some(file)) => (secret_file(cx, &file)?, SecretSource::File(file.value)),
         (None, None) => return None,
     };
-    Some(Located::new(Secret::new(value), node.at.clone()))
+    Some((Located::new(Secret::new(value), node.at.clone()), source))
+}
+
+fn secret_variable(cx: &mut Context<'_>, name: &Located<String>) -> Option<String> {
+    if let Some((message, help)) = cx.environment.refuses(&name.value) {
+        cx.say(&name.at, Code::EnvNotListed, message, help);
+        return None;
+    }
+    let value = cx.environment.var(&name.value).filter(|value| !value.is_empty());
+    if value.is_none() {
+        let message = format!("the environment variable `{}` is not set", name.value);
+        cx.say(&name.at, Code::EnvMissing, message, "set it");
+    }
+    value
 }
 
 fn secret_file(cx: &mut Context<'_>, file: &Located<PathBuf>) -> Option<String> {

@@ -5,15 +5,16 @@ use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError,
 
 use super::expand::expand;
 use super::mask::{Stretch, is_secret, masked_lines};
-use super::tree::{Entry, Kind, Node, Scalar};
+use super::tree::{Entry, Kind, Node, Scalar, Size};
 use crate::location::SourceText;
-use crate::{Code, Diagnostic, Diagnostics, Environment, Location};
+use crate::{Code, Diagnostic, Diagnostics, Environment, Location, format_size};
 
 /// Levels of lists and maps, those inside aliases counted: what walks the tree does so by recursion.
 const DEPTH_MAX: usize = 64;
 
-/// Nodes and bytes of texts, those inside aliases counted: a few lines of aliases of aliases expand without end.
-const WEIGHT_MAX: usize = 8 << 20;
+/// Nodes and texts of a file, each copy that an anchor or an alias makes counted: a few lines of aliases of aliases expand
+/// without end, and a list of `[]` has fifty times the bytes of its text.
+const SIZE_MAX: Size = Size { nodes: 250_000, text_bytes: 8 << 20 };
 
 /// What a file holds.
 pub(crate) enum Document {
@@ -43,17 +44,7 @@ fn read(name: &str, bytes: &[u8], environment: Option<&dyn Environment>, found: 
             return Document::Failed;
         }
     };
-    let mut builder = Builder {
-        source: &source,
-        environment,
-        found,
-        stack: Vec::new(),
-        root: None,
-        documents: 0,
-        weight: 0,
-        anchors: HashMap::new(),
-        stretches: Vec::new(),
-    };
+    let mut builder = Builder::new(&source, environment, found);
     let stopped = builder.run(text).err();
     let failed = stopped.is_some();
     // What comes after the error is in no stretch.
@@ -89,7 +80,8 @@ struct Builder<'a> {
     stack: Vec<Frame>,
     root: Option<Node>,
     documents: usize,
-    weight: usize,
+    /// Of all that was built, and never more than allowed.
+    size: Size,
     anchors: HashMap<usize, Node>,
     stretches: Vec<Stretch>,
 }
@@ -129,7 +121,21 @@ impl Frame {
     }
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    fn new(source: &'a Arc<SourceText>, environment: Option<&'a dyn Environment>, found: &'a mut Diagnostics) -> Self {
+        Self {
+            source,
+            environment,
+            found,
+            stack: Vec::new(),
+            root: None,
+            documents: 0,
+            size: Size::default(),
+            anchors: HashMap::new(),
+            stretches: Vec::new(),
+        }
+    }
+
     fn run(&mut self, text: &str) -> Result<(), Stop> {
         let options = options! {
             flow_nesting_limit: DEPTH_MAX,
@@ -160,6 +166,7 @@ impl Builder<'_> {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_tag(&at, tag.is_some());
+                self.count(&at, Size { nodes: 1, text_bytes: text.len() })?;
                 if self.at_key() {
                     self.key(text.into_owned(), at);
                 } else {
@@ -262,6 +269,7 @@ impl Builder<'_> {
         if self.stack.len() >= DEPTH_MAX {
             return self.too_deep(&at);
         }
+        self.count(&at, Size { nodes: 1, text_bytes: 0 })?;
         let (name, secret) = match self.stack.last() {
             Some(frame @ Frame { content: Content::Map { key, .. }, .. }) => {
                 let name = key.as_ref().map(|(key, _)| key.clone());
@@ -289,7 +297,7 @@ impl Builder<'_> {
         if self.at_key() {
             return self.stop(&at, Code::YamlUnsupported, "a key that is an alias", "a key is text, such as `name:`");
         }
-        let Some(node) = self.anchors.get(&id).cloned() else {
+        let Some(node) = self.anchors.get(&id) else {
             return self.stop(
                 &at,
                 Code::YamlUnsupported,
@@ -297,15 +305,32 @@ impl Builder<'_> {
                 "write the value out",
             );
         };
-        if self.stack.len() + node.height() > DEPTH_MAX {
+        let (height, size) = (node.height(), node.size());
+        if self.stack.len() + height > DEPTH_MAX {
             return self.too_deep(&at);
         }
-        self.weight += node.weight();
-        if self.weight > WEIGHT_MAX {
-            let message = "the aliases of this file expand to more than 8 MiB";
-            return self.stop(&at, Code::FileTooLarge, message, "write the values out");
+        self.count(&at, size)?;
+        match self.anchors.get(&id).cloned() {
+            Some(node) => self.finish(node, 0),
+            None => Ok(()),
         }
-        self.finish(node, 0)
+    }
+
+    /// Before it is built.
+    fn count(&mut self, at: &Location, more: Size) -> Result<(), Stop> {
+        let mut size = self.size;
+        size.add(more);
+        if size.nodes > SIZE_MAX.nodes || size.text_bytes > SIZE_MAX.text_bytes {
+            let message = format!(
+                "more than {} values or {} of text, with all that aliases stand for",
+                SIZE_MAX.nodes,
+                format_size(SIZE_MAX.text_bytes as u64)
+            );
+            let help = "write aliases out; a large table of a plugin can be JSON: `{ $file: table.json }`";
+            return self.stop(at, Code::FileTooLarge, &message, help);
+        }
+        self.size = size;
+        Ok(())
     }
 
     fn too_deep(&mut self, at: &Location) -> Result<(), Stop> {
@@ -317,11 +342,7 @@ impl Builder<'_> {
     fn finish(&mut self, node: Node, anchor: usize) -> Result<(), Stop> {
         if anchor > 0 {
             // A copy is kept for each anchor, and anchors nest.
-            self.weight += node.weight();
-            if self.weight > WEIGHT_MAX {
-                let message = "the anchors of this file stand for more than 8 MiB";
-                return self.stop(&node.at.clone(), Code::FileTooLarge, message, "write the values out");
-            }
+            self.count(&node.at, node.size())?;
             self.anchors.insert(anchor, node.clone());
         }
         match self.stack.last_mut().map(|frame| &mut frame.content) {
@@ -431,6 +452,36 @@ mod tests {
         assert_eq!(errors(wide.as_bytes())[0].0, "file.too_large");
         let tall = (1..200).fold("a0: &a0 [x]\n".to_owned(), |text, n| text + &format!("a{n}: &a{n} [*a{}]\n", n - 1));
         assert_eq!(errors(tall.as_bytes())[0].0, "yaml.unsupported");
+    }
+
+    /// What is held of a text when it has been read, or refused.
+    fn held(text: &str) -> Size {
+        let (source, mut found) = (Arc::new(SourceText::new("f.yaml")), Diagnostics::new());
+        let mut builder = Builder::new(&source, None, &mut found);
+        drop(builder.run(text));
+        let frames = builder.stack.iter().flat_map(|frame| match &frame.content {
+            Content::Seq(items) => items.iter().map(Node::size).collect::<Vec<_>>(),
+            Content::Map { entries, .. } => entries.iter().map(|entry| entry.value.size()).collect(),
+        });
+        let mut held = Size::default();
+        builder.anchors.values().chain(&builder.root).map(Node::size).chain(frames).for_each(|size| held.add(size));
+        assert!(!found.is_empty(), "it is not refused");
+        held
+    }
+
+    #[test]
+    fn a_bomb_is_refused_before_it_is_built() {
+        let bomb = (1..7).fold("a0: &a0 [x,x,x,x,x,x,x,x,x]\n".to_owned(), |text, n| {
+            text + &format!("a{n}: &a{n} [{}]\n", format!("*a{},", n - 1).repeat(9))
+        });
+        assert!(bomb.len() < 400, "{}", bomb.len());
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), "*a,".repeat(200_000));
+        let wide = format!("a: [{}]\n", "[],".repeat(340_000));
+        for text in [bomb, long, wide] {
+            let held = held(&text);
+            assert!(held.nodes <= SIZE_MAX.nodes && held.text_bytes <= SIZE_MAX.text_bytes, "{held:?}");
+        }
+        assert!(SIZE_MAX.nodes * size_of::<Entry>() <= 40 << 20, "{}", size_of::<Entry>());
     }
 
     #[test]

@@ -61,6 +61,9 @@ fn value_of(reference: &str, environment: &dyn Environment) -> Result<String, (C
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) || !name.chars().all(legal) {
         return Err((Code::EnvSyntax, "not the name of a variable between `${` and `}`".to_owned(), FORMS.to_owned()));
     }
+    if let Some((message, help)) = environment.refuses(name) {
+        return Err((Code::EnvNotListed, message, help));
+    }
     let set = environment.var(name).filter(|value| !value.is_empty());
     set.or_else(|| default.map(str::to_owned)).ok_or_else(|| {
         let help = format!("set it, or write a default: ${{{name}:-...}}");

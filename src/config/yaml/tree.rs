@@ -7,6 +7,21 @@ pub(crate) struct Node {
     pub(crate) at: Location,
 }
 
+/// How much a tree is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) nodes: usize,
+    /// Of scalars and keys.
+    pub(crate) text_bytes: usize,
+}
+
+impl Size {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.nodes += other.nodes;
+        self.text_bytes += other.text_bytes;
+    }
+}
+
 /// What a node is.
 #[derive(Clone)]
 pub(crate) enum Kind {
@@ -60,14 +75,19 @@ impl Node {
         }
     }
 
-    /// What a copy of it costs: its nodes and the bytes of its texts.
-    pub(crate) fn weight(&self) -> usize {
+    /// What a copy of it costs.
+    pub(crate) fn size(&self) -> Size {
+        let mut size = Size { nodes: 1, text_bytes: 0 };
         match &self.kind {
-            Kind::Scalar(scalar) => 1 + scalar.text.len(),
-            Kind::Broken => 1,
-            Kind::Seq(items) => 1 + items.iter().map(Self::weight).sum::<usize>(),
-            Kind::Map(entries) => 1 + entries.iter().map(|entry| entry.key.len() + entry.value.weight()).sum::<usize>(),
+            Kind::Scalar(scalar) => size.text_bytes = scalar.text.len(),
+            Kind::Broken => {}
+            Kind::Seq(items) => items.iter().for_each(|item| size.add(item.size())),
+            Kind::Map(entries) => entries.iter().for_each(|entry| {
+                size.add(entry.value.size());
+                size.text_bytes += entry.key.len();
+            }),
         }
+        size
     }
 
     /// The same tree, all of it at one place: the variable or flag that it came from.
