@@ -3,7 +3,7 @@
 //! ```yaml
 //! grants:
 //!   clock: coarse
-//!   egress: [{ allow: https://rates.example.com, methods: [GET], paths: [/v1/*] }]
+//!   egress: [{ allow: https://rates.example.com, methods: [GET], paths: ["/v1/"] }]
 //! config:
 //!   url: https://rates.example.com/v1/{{/currency}}?day={{/day}}   # fields of the message, each one path segment or query value
 //!   headers: { accept: application/json }

@@ -29,10 +29,34 @@ pub(crate) fn names(schema: &Value) -> BTreeSet<String> {
 pub(crate) fn describe<'a>(errors: impl Iterator<Item = ValidationError<'a>>, names: &BTreeSet<String>) -> String {
     let described: Vec<String> = errors
         .take(MOST_ERRORS)
-        .map(|error| format!("{}: {}", place(error.instance_path().as_str(), names), error.kind().keyword()))
+        .map(|error| format!("{}: {}", place(error.instance_path().as_str(), names), keyword(&error)))
         .collect();
     described.join("; ")
 }
+
+/// What refuses is often the schema `false` under a keyword, as in `"additionalProperties": false`: that keyword is what the author wrote.
+fn keyword(error: &ValidationError<'_>) -> String {
+    let keyword = error.kind().keyword();
+    let mut schema_path = error.schema_path().as_str().rsplit('/');
+    match (schema_path.next(), schema_path.next()) {
+        // Under these the last token is a name of the author's, however it reads.
+        (_, Some("properties" | "patternProperties" | "dependentSchemas" | "$defs")) => keyword.to_owned(),
+        (Some(last), _) if keyword == "falseSchema" && SCHEMAS.contains(&last) => last.to_owned(),
+        _ => keyword.to_owned(),
+    }
+}
+
+/// The keywords whose value is one schema.
+const SCHEMAS: [&str; 8] = [
+    "additionalProperties",
+    "unevaluatedProperties",
+    "propertyNames",
+    "items",
+    "unevaluatedItems",
+    "then",
+    "else",
+    "$ref",
+];
 
 fn place(pointer: &str, names: &BTreeSet<String>) -> String {
     let mut place = String::new();

@@ -146,6 +146,36 @@ mod tests {
     }
 
     #[test]
+    fn whichever_keyword_refuses_the_place_and_the_keyword_are_all_that_is_said() {
+        for (schema, value, detail) in [
+            (r#"{"properties": {"a": {"type": "integer"}}}"#, r#"{"a": "secret"}"#, "/a: type"),
+            (r#"{"properties": {"a": {"enum": ["x"]}}}"#, r#"{"a": "secret"}"#, "/a: enum"),
+            (r#"{"properties": {"a": {"const": 1}}}"#, r#"{"a": "secret"}"#, "/a: const"),
+            (r#"{"properties": {"a": {"pattern": "^x"}}}"#, r#"{"a": "secret"}"#, "/a: pattern"),
+            (r#"{"properties": {"a": {"maxLength": 2}}}"#, r#"{"a": "secret"}"#, "/a: maxLength"),
+            (r#"{"properties": {"a": false}}"#, r#"{"a": "secret"}"#, "/a: falseSchema"),
+            (r#"{"properties": {"a": {"items": {"multipleOf": 2}}}}"#, r#"{"a": [2, 4711]}"#, "/a/1: multipleOf"),
+            (r##"{"items": {"$ref": "#/$defs/d"}, "$defs": {"d": {"minimum": 9999}}}"##, "[4711]", "/0: minimum"),
+            (r#"{"anyOf": [{"type": "integer"}, {"type": "null"}]}"#, r#""secret""#, "/: anyOf"),
+            (r#"{"oneOf": [{"type": "string"}, {"minLength": 1}]}"#, r#""secret""#, "/: oneOf"),
+            (r#"{"not": {"type": "string"}}"#, r#""secret""#, "/: not"),
+            (r#"{"propertyNames": {"maxLength": 2}}"#, r#"{"secret": 1}"#, "/: propertyNames"),
+            (r#"{"additionalProperties": false}"#, r#"{"secret": 1}"#, "/: additionalProperties"),
+            (r#"{"properties": {"items": false}}"#, r#"{"items": "secret"}"#, "/items: falseSchema"),
+            (r#"{"prefixItems": [true], "items": false}"#, r#"[1, "secret"]"#, "/1: items"),
+            (r#"{"unevaluatedProperties": false}"#, r#"{"secret": 1}"#, "/: unevaluatedProperties"),
+            (r#"{"patternProperties": {"^s": {"type": "null"}}}"#, r#"{"secret": "secret"}"#, "/*: type"),
+            (r#"{"uniqueItems": true}"#, r#"["secret", "secret"]"#, "/: uniqueItems"),
+            (r#"{"contains": {"const": 1}}"#, r#"["secret"]"#, "/: contains"),
+            (r#"{"dependentRequired": {"a": ["b"]}}"#, r#"{"a": "secret"}"#, "/: required"),
+            (r#"{"if": {"type": "string"}, "then": {"maxLength": 2}}"#, r#""secret""#, "/: maxLength"),
+        ] {
+            let verdict = plugin(&format!(r#"{{"schema": {schema}}}"#)).validate(&Message::of(value));
+            assert_eq!(verdict, Verdict::reject("schema", detail), "{schema}");
+        }
+    }
+
+    #[test]
     fn what_is_missing_is_said_at_the_object_that_misses_it() {
         assert_eq!(order(r#"{"id": 1}"#), Verdict::reject("schema", "/: required"));
     }
