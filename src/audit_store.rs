@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use portcullis_audit::{AuditRecord, Context, FileStore, Options, Receipt, Recorder, Store, StoreError};
+use portcullis_audit::{AuditRecord, Context, FileStore, MemoryStore, Options, Receipt, Recorder, Store, StoreError};
 use portcullis_config::{AuditTarget, Diagnostic, Node};
 use portcullis_connector_api::{
     Bytes, Confirm, ConnectorError, Fate, Header, Headers, Message, SendError, Sink, Token,
@@ -129,6 +129,15 @@ pub fn start(
     let full = Arc::new(AtomicBool::new(false));
     watch(&recorder, full.clone(), readiness)?;
     Ok(Audit { recorder, boot, full })
+}
+
+/// A recorder whose events stay in this process, for trials of a component.
+///
+/// # Errors
+/// When the system gives no thread.
+pub(crate) fn in_memory(store: MemoryStore) -> anyhow::Result<Recorder> {
+    let context = context(&Target::File("memory".into()));
+    Ok(Recorder::start(context, Options { capacity: CAPACITY, ..Options::default() }, store)?.0)
 }
 
 /// Shows the audit's state in metrics and on `/ready`, for as long as anybody else holds a recorder.

@@ -4,13 +4,17 @@
 #[cfg(feature = "kafka")]
 mod kafka;
 mod local;
+#[cfg(feature = "nats")]
+mod nats;
 
 use std::sync::Arc;
 
-#[cfg(not(feature = "kafka"))]
+#[cfg(not(all(feature = "kafka", feature = "nats")))]
 use portcullis_config::Code;
 use portcullis_config::{Diagnostic, Located, Node, Sink as TypedSink, Source as TypedSource};
 use portcullis_connector_api::{AckMode, Confirm, ConnectorError, Sink, Source};
+
+use crate::pipeline::{ReadCounts, SourceIdentity};
 
 /// Where every Kafka connection goes instead of where its file says: for `portcullis dev`.
 #[derive(Clone, Debug)]
@@ -36,6 +40,12 @@ pub enum SourcePlan {
     /// Topics of a Kafka cluster.
     #[cfg(feature = "kafka")]
     Kafka(Box<portcullis_connector_kafka::SourceSettings>),
+    /// A consumer of a stream.
+    #[cfg(feature = "nats")]
+    JetStream(Box<portcullis_connector_nats::JetStreamSourceSettings>),
+    /// Subjects of core NATS.
+    #[cfg(feature = "nats")]
+    Nats(Box<portcullis_connector_nats::CoreSourceSettings>),
     /// A file, standard input, made-up messages or memory.
     Local(local::LocalSource),
 }
@@ -47,6 +57,12 @@ pub enum SinkPlan {
     /// Topics of a Kafka cluster.
     #[cfg(feature = "kafka")]
     Kafka(Box<portcullis_connector_kafka::SinkSettings>),
+    /// Streams.
+    #[cfg(feature = "nats")]
+    JetStream(Box<portcullis_connector_nats::JetStreamSinkSettings>),
+    /// Subjects of core NATS.
+    #[cfg(feature = "nats")]
+    Nats(Box<portcullis_connector_nats::CoreSinkSettings>),
     /// A file, standard output or memory.
     Local(local::LocalSink),
 }
@@ -66,6 +82,12 @@ impl SourcePlan {
             TypedSource::Kafka(typed) => kafka::source(&source.at, typed, node, instead),
             #[cfg(not(feature = "kafka"))]
             TypedSource::Kafka(_) => Err(not_built(&source.at, "kafka")),
+            #[cfg(feature = "nats")]
+            TypedSource::JetStream(typed) => Ok(Self::JetStream(Box::new(nats::jetstream_source(typed)))),
+            #[cfg(feature = "nats")]
+            TypedSource::Nats(typed) => Ok(Self::Nats(Box::new(nats::source(typed)))),
+            #[cfg(not(feature = "nats"))]
+            TypedSource::JetStream(_) | TypedSource::Nats(_) => Err(not_built(&source.at, "nats")),
             _ => local::source(source).map(Self::Local),
         }
     }
@@ -75,6 +97,10 @@ impl SourcePlan {
         match self {
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => AckMode::Cumulative,
+            #[cfg(feature = "nats")]
+            Self::JetStream(_) => AckMode::Each,
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => AckMode::None,
             Self::Local(local) => local.ack_mode(),
         }
     }
@@ -87,13 +113,48 @@ impl SourcePlan {
         match self {
             #[cfg(feature = "kafka")]
             Self::Kafka(settings) => Ok(Box::new(portcullis_connector_kafka::KafkaSource::new((**settings).clone())?)),
+            #[cfg(feature = "nats")]
+            Self::JetStream(settings) => {
+                Ok(Box::new(portcullis_connector_nats::JetStreamSource::new((**settings).clone())?))
+            }
+            #[cfg(feature = "nats")]
+            Self::Nats(settings) => Ok(Box::new(portcullis_connector_nats::CoreSource::new((**settings).clone())?)),
             Self::Local(local) => local.open(),
+        }
+    }
+
+    /// What names its messages.
+    pub(crate) fn identity(&self) -> SourceIdentity {
+        match self {
+            #[cfg(feature = "kafka")]
+            Self::Kafka(settings) => {
+                let mut brokers: Vec<&str> = settings.connection.brokers.split(',').map(str::trim).collect();
+                brokers.sort_unstable();
+                SourceIdentity::of_broker("kafka", &brokers.join(","))
+            }
+            #[cfg(feature = "nats")]
+            Self::JetStream(settings) => SourceIdentity::of_broker("jetstream", &nats::place(&settings.connection)),
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => SourceIdentity::of_this_run(),
+            Self::Local(local) => local.identity(),
+        }
+    }
+
+    /// What it counts beside messages.
+    pub(crate) fn counts(&self) -> Option<ReadCounts> {
+        match self {
+            #[cfg(feature = "nats")]
+            Self::JetStream(settings) => Some(nats::counts(&settings.counters)),
+            #[cfg(feature = "nats")]
+            Self::Nats(settings) => Some(nats::counts(&settings.counters)),
+            _ => None,
         }
     }
 }
 
 impl SinkPlan {
-    /// Completes what was typed. A template may name none of the `forbidden` topics.
+    /// Completes what was typed. A template may name none of the `forbidden` topics; `pipeline` begins the ids by which a
+    /// stream knows its messages.
     ///
     /// # Errors
     /// What cannot work, at the place where it was typed.
@@ -102,12 +163,21 @@ impl SinkPlan {
         node: &Node,
         instead: Option<&Instead>,
         forbidden: &[String],
+        #[cfg_attr(not(feature = "nats"), expect(unused_variables))] pipeline: &str,
     ) -> Result<Self, Diagnostic> {
         match &sink.value {
             #[cfg(feature = "kafka")]
             TypedSink::Kafka(typed) => kafka::sink(&sink.at, typed, node, instead, forbidden),
             #[cfg(not(feature = "kafka"))]
             TypedSink::Kafka(_) => Err(not_built(&sink.at, "kafka")),
+            #[cfg(feature = "nats")]
+            TypedSink::JetStream(typed) => {
+                nats::jetstream_sink(typed, forbidden, pipeline).map(|settings| Self::JetStream(Box::new(settings)))
+            }
+            #[cfg(feature = "nats")]
+            TypedSink::Nats(typed) => nats::sink(typed, forbidden).map(|settings| Self::Nats(Box::new(settings))),
+            #[cfg(not(feature = "nats"))]
+            TypedSink::JetStream(_) | TypedSink::Nats(_) => Err(not_built(&sink.at, "nats")),
             _ => local::sink(sink).map(Self::Local),
         }
     }
@@ -122,11 +192,57 @@ impl SinkPlan {
             Self::Kafka(settings) => {
                 Ok(Arc::new(portcullis_connector_kafka::KafkaSink::new((**settings).clone(), confirm)?))
             }
+            #[cfg(feature = "nats")]
+            Self::JetStream(settings) => {
+                Ok(Arc::new(portcullis_connector_nats::JetStreamSink::new((**settings).clone(), confirm)?))
+            }
+            #[cfg(feature = "nats")]
+            Self::Nats(settings) => {
+                Ok(Arc::new(portcullis_connector_nats::CoreSink::new((**settings).clone(), confirm)?))
+            }
             Self::Local(local) => local.open(confirm),
         }
     }
 
-    /// The topic or file, for people.
+    /// What it counts beside messages.
+    pub(crate) fn counts(&self) -> Option<ReadCounts> {
+        match self {
+            #[cfg(feature = "nats")]
+            Self::JetStream(settings) => Some(nats::counts(&settings.counters)),
+            #[cfg(feature = "nats")]
+            Self::Nats(settings) => Some(nats::counts(&settings.counters)),
+            _ => None,
+        }
+    }
+
+    /// Whether what it has confirmed may have reached nobody.
+    pub(crate) fn forgets(&self) -> bool {
+        match self {
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it looks at where a message comes from.
+    pub(crate) fn recognises(&self) -> bool {
+        match self {
+            #[cfg(feature = "nats")]
+            Self::JetStream(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether what comes twice is stored once. Without the name of the stream it may be another one each time.
+    pub(crate) fn drops_repeats(&self) -> bool {
+        match self {
+            #[cfg(feature = "nats")]
+            Self::JetStream(settings) => settings.stream.is_some(),
+            _ => false,
+        }
+    }
+
+    /// The topic, subject or file, for people.
     pub fn name(&self) -> String {
         match self {
             #[cfg(feature = "kafka")]
@@ -134,13 +250,17 @@ impl SinkPlan {
                 portcullis_connector_kafka::TopicRule::Fixed(topic) => topic.clone(),
                 portcullis_connector_kafka::TopicRule::Each(_) => "a topic by template".to_owned(),
             },
+            #[cfg(feature = "nats")]
+            Self::JetStream(settings) => nats::name(&settings.subject),
+            #[cfg(feature = "nats")]
+            Self::Nats(settings) => nats::name(&settings.subject),
             Self::Local(local) => local.name(),
         }
     }
 }
 
 /// A connector that this binary was built without.
-#[cfg(not(feature = "kafka"))]
+#[cfg(not(all(feature = "kafka", feature = "nats")))]
 pub(crate) fn not_built(at: &portcullis_config::Location, connector: &str) -> Diagnostic {
     at.diagnostic(Code::ConnectorNotAvailable, format!("this binary was built without the cargo feature `{connector}`"))
 }

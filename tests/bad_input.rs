@@ -166,6 +166,29 @@ fn an_unknown_topic_is_named_and_not_created() {
 }
 
 #[test]
+fn what_dev_refuses_is_in_its_audit_topic() {
+    let kafka = Kafka::shared();
+    let folder = TempDir::new().unwrap();
+    let plugins = format!("plugins: [{{ name: clock, component: {} }}]\n", guest("asks-the-clock").display());
+    fs::write(folder.path().join("pipeline.yaml"), pass_through("127.0.0.1:1", "refused", &plugins)).unwrap();
+    let ended = run(folder.path(), &["dev", "pipeline.yaml", "--brokers", kafka.brokers()], LIMIT);
+    assert_eq!(ended.code(), 2, "{ended:?}");
+    assert!(ended.stderr.contains("error[import.denied]"), "{}", ended.stderr);
+    let count = usize::try_from(kafka.count("portcullis.audit")).unwrap();
+    let events: Vec<Value> = python::read(kafka.brokers(), "portcullis.audit", count, LIMIT)
+        .iter()
+        .map(|record| serde_json::from_slice(&value(record).unwrap()).unwrap())
+        .collect();
+    let rejected = events.iter().find(|event| event["metadata"]["event_code"] == "plugin.rejected");
+    assert!(
+        rejected.is_some_and(|event| event["status_code"] == "import.denied"),
+        "{count} events: {events:#?}\n{}",
+        ended.stderr
+    );
+    assert!(!kafka.has_topic("refused.in"), "nothing else was made");
+}
+
+#[test]
 fn a_missing_audit_topic_is_named_and_nothing_starts() {
     let kafka = Kafka::shared();
     topics("unaudited");

@@ -1,9 +1,10 @@
 //! Every folder of `tests/cases` is a case, and its name is the sentence that it shows. Each runs through the binary on
 //! the file connector:
 //!
-//! - `pipeline.yaml`, `input.jsonl`: what is run (`${GUESTS}` is the folder of built components);
+//! - `pipeline.yaml`, `input.jsonl`: what is run (`${GUESTS}` is the folder of built components, `${CONTRACT}` that of the ones
+//!   which were built against old contracts);
 //! - `expect.jsonl`: what the sink must hold, in order for each key; a field that is not named is not compared;
-//! - `dead.jsonl`: what the dead letter queue must hold, with `reason` and `code` from the headers;
+//! - `dead.jsonl`: what the dead letter queue must hold, with `reason`, `code` and `message` from the headers;
 //! - `audit.jsonl`: events that must be among the audit events (`event_code`, `status_code`, `operation`);
 //! - `error.txt`: pieces that the output must contain; `exit`: the exit code, 0 where there is none.
 //!
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::support::{guests, process, wait};
+use crate::support::{guests, process, root, wait};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -49,6 +50,7 @@ fn run(case: &Path) -> Result<(), String> {
     let mut child = process::portcullis(folder.path())
         .args(["run", "pipeline.yaml", "--admin", "127.0.0.1:0", "--audit-file", "audit-out.jsonl"])
         .env("GUESTS", guests())
+        .env("CONTRACT", root().join("tests/contract"))
         .env_remove("NO_SUCH_VARIABLE")
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
@@ -112,16 +114,16 @@ fn is_event(wanted: &Value, event: &Value) -> bool {
     places.iter().all(|(name, found)| wanted.get(name).is_none_or(|value| value == *found))
 }
 
-/// Adds `reason` and `code` from the dead letter headers.
+/// Adds `reason`, `code` and `message` from the dead letter headers.
 fn with_reason(mut letter: Value) -> Value {
     let header = |name: &str| {
         let full = format!("__portcullis.errors.{name}");
         let headers = letter["headers"].as_array()?;
         headers.iter().find(|header| header[0] == full).map(|header| header[1].clone())
     };
-    let (reason, code) = (header("reason"), header("code"));
-    letter["reason"] = reason.unwrap_or(Value::Null);
-    letter["code"] = code.unwrap_or(Value::Null);
+    for (name, value) in ["reason", "code", "message"].map(|name| (name, header(name))) {
+        letter[name] = value.unwrap_or(Value::Null);
+    }
     letter
 }
 

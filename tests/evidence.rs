@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::kafka::Kafka;
 use crate::support::process::{Process, portcullis};
-use crate::support::{guest, python};
+use crate::support::{guest, guests, python};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -36,8 +36,10 @@ dead_letter: {{ kafka: {{ profile: main, topic: {name}.dlq }} }}
     );
     std::fs::write(folder.path().join("pipeline.yaml"), pipeline).unwrap();
     let node = format!(
-        "brokers: {{ main: {{ kafka: {{ brokers: \"{}\" }} }} }}\naudit: {{ topic: {name}.audit, profile: main }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n",
+        "brokers: {{ main: {{ kafka: {{ brokers: \"{}\" }} }} }}\naudit: {{ topic: {name}.audit, profile: main }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n\
+         pipelines_may_name: {{ files: [\"{}/**\"] }}\n",
         kafka.brokers(),
+        guests().display(),
     );
     std::fs::write(folder.path().join("portcullis.yaml"), node).unwrap();
     python::produce(kafka.brokers(), &topic("in"), 3, 20, &["--values", "json"], LIMIT);

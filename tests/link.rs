@@ -5,10 +5,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::support::guest;
-use crate::support::process::{Finished, run};
+use crate::support::process::{Finished, Process, portcullis, run};
+use crate::support::tls::Authority;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -19,16 +21,11 @@ fn pipeline(more: &str) -> String {
     )
 }
 
-/// A folder with the pipeline and its component, which has a manifest in itself or beside it.
+/// A folder with the pipeline and its component, which has a manifest in itself.
 fn folder(more: &str) -> TempDir {
     let folder = TempDir::new().unwrap();
     fs::copy(guest("asks-the-clock"), folder.path().join("clock.wasm")).unwrap();
-    if inspect(folder.path())["manifest"].is_null() {
-        let manifest = "manifest: 1\nname: asks-the-clock\nversion: 0.1.0\nworld: WORLD\ncapabilities:\n  - { name: clock, reason: it stamps messages }\n";
-        let world = inspect(folder.path())["world"].as_str().unwrap().contains("validator");
-        let manifest = manifest.replace("WORLD", if world { "validator" } else { "enricher" });
-        fs::write(folder.path().join("clock.wasm.manifest.yaml"), manifest).unwrap();
-    }
+    assert!(!inspect(folder.path())["manifest"].is_null(), "the SDK's `manifest!` has left nothing in the component");
     fs::write(folder.path().join("pipeline.yaml"), pipeline(more)).unwrap();
     fs::write(folder.path().join("in.jsonl"), "{\"key\":\"k\",\"value\":\"v\"}\n").unwrap();
     folder
@@ -185,6 +182,132 @@ fn a_grant_above_a_ceiling_is_refused_with_the_table() {
         report["plugins"][0]["table"].as_array().unwrap().iter().find(|line| line["capability"] == "clock").unwrap();
     assert_eq!((&line["verdict"], &line["node_ceiling"]["value"]), (&"refused".into(), &"coarse".into()), "{line:#}");
     assert_eq!(line["granted"]["line"], 6, "{line:#}");
+}
+
+/// What a rule of a plugin can draw on: a secret, roots, a certificate, and a file in its configuration.
+const DRAWS: &str = r#"      egress:
+        - allow: https://rates.example.com
+          secrets: { authorization: { env: RATES_TOKEN, prefix: "Bearer " } }
+          ca: ca.pem
+          client_cert: { cert: client.pem, key: client.key }
+  - name: stamp
+    component: stamp.wasm
+    config: { headers: { set: { who: "${RATES_TOKEN}" }, copy: { $file: table.json } } }
+"#;
+
+fn drawing() -> (TempDir, String) {
+    let folder = folder("");
+    fs::copy(guest("stamp"), folder.path().join("stamp.wasm")).unwrap();
+    let typed = suggested(folder.path()) + DRAWS;
+    set(folder.path(), &typed);
+    let clients = Authority::new("clients");
+    let (certificate, key) = clients.issue("a.example.com");
+    let node = "pipelines_may_name: { env: [RATES_*], files: [token, ca.pem, client.key] }\negress: { dns: { servers: [\"127.0.0.1:53\"] }, tls: { roots: ca.pem } }\n";
+    for (name, text) in [
+        ("ca.pem", Authority::new("servers").pem().as_str()),
+        ("client.pem", &certificate),
+        ("client.key", &key),
+        ("table.json", "{\"currency\": {\"json\": \"/currency\"}}"),
+        ("in.jsonl", "{\"key\":\"k\",\"value\":\"{\\\"currency\\\":\\\"EUR\\\"}\"}\n"),
+        ("token", "hunter2\n"),
+        ("portcullis.yaml", node),
+    ] {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    (folder, typed)
+}
+
+fn with_token(folder: &Path, arguments: &[&str], token: &str) -> Finished {
+    let mut command = portcullis(folder);
+    command.args(arguments).args(["--admin", "127.0.0.1:0", "--audit-file", "audit.jsonl"]);
+    Process::start(command.env("RATES_TOKEN", token).env("RATES_OTHER", token)).finish(LIMIT)
+}
+
+#[test]
+fn the_source_of_a_secret_a_certificate_and_the_configuration_are_locked_and_what_is_secret_is_not() {
+    let (folder, typed) = drawing();
+    let folder = folder.path();
+    let linked = with_token(folder, &["link", "pipeline.yaml"], "hunter2");
+    assert_eq!(linked.code(), 0, "{linked:?}");
+    let text = fs::read_to_string(folder.join("portcullis.lock")).unwrap();
+    assert!(text.contains("secret authorization env RATES_TOKEN"), "{text}");
+    let of_key = format!("{:x}", Sha256::digest(fs::read(folder.join("client.key")).unwrap()));
+    for secret in [
+        "hunter2",
+        &format!("{:x}", Sha256::digest("hunter2")),
+        &format!("{:x}", Sha256::digest("Bearer hunter2")),
+        &of_key,
+    ] {
+        assert!(!text.contains(secret), "{secret} is in {text}");
+    }
+    let run = |token: &str| with_token(folder, &["run", "pipeline.yaml"], token);
+    for token in ["hunter2", "another"] {
+        let ended = run(token);
+        assert_eq!(ended.code(), 0, "the value of a variable is no drift: {ended:?}");
+    }
+
+    let refuses = |drift: &str, piece: &str| {
+        let pipeline = fs::read_to_string(folder.join("pipeline.yaml")).unwrap();
+        let line = pipeline.lines().position(|line| line.contains(piece)).unwrap() + 1;
+        let place = format!("pipeline.yaml:{line}:");
+        let ended = run("hunter2");
+        assert_eq!((ended.code(), ended.stderr.matches("error[lock.drift]").count()), (2, 1), "{drift}: {ended:?}");
+        assert!(ended.stderr.contains(drift) && ended.stderr.contains(&place), "{drift} {place}: {}", ended.stderr);
+    };
+    for (from, to, drift, piece) in [
+        ("env: RATES_TOKEN", "env: RATES_OTHER", "secret authorization env RATES_OTHER", "- allow:"),
+        ("env: RATES_TOKEN", "file: token", "secret authorization file token", "- allow:"),
+        ("who: \"${RATES_TOKEN}\"", "who: \"${RATES_OTHER}\"", "`config` was sha256:", " config:"),
+    ] {
+        set(folder, &typed.replacen(from, to, 1));
+        refuses(drift, piece);
+    }
+    set(folder, &typed);
+    let other = Authority::new("others");
+    let (certificate, key) = other.issue("a.example.com");
+    for (files, drift, piece) in [
+        (&[("ca.pem", other.pem())][..], "`grants.egress[0].ca` was sha256:", " ca:"),
+        (
+            &[("client.pem", certificate), ("client.key", key)],
+            "`grants.egress[0].client_cert` was sha256:",
+            "client_cert:",
+        ),
+        (&[("table.json", "{}".to_owned())], "`config` was sha256:", " config:"),
+    ] {
+        let before: Vec<_> = files.iter().map(|(name, _)| (name, fs::read(folder.join(name)).unwrap())).collect();
+        files.iter().for_each(|(name, text)| fs::write(folder.join(name), text).unwrap());
+        refuses(drift, piece);
+        assert_eq!(with_token(folder, &["link", "--locked", "pipeline.yaml"], "hunter2").code(), 2);
+        before.iter().for_each(|(name, bytes)| fs::write(folder.join(name), bytes).unwrap());
+    }
+    assert_eq!(run("hunter2").code(), 0);
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
+    for (name, code) in [
+        ("pipeline.yaml", "file.unreadable"),
+        ("portcullis.yaml", "file.unreadable"),
+        ("portcullis.lock", "lock.invalid"),
+        ("clock.wasm", "component.unreadable"),
+        ("clock.wasm.manifest.yaml", "manifest.invalid"),
+        ("table.json", "file.unreadable"),
+        ("ca.pem", ""),
+        ("client.key", "file.unreadable"),
+        ("token", "file.unreadable"),
+    ] {
+        let (folder, typed) = drawing();
+        if name == "token" {
+            set(folder.path(), &typed.replace("env: RATES_TOKEN", "file: token"));
+        }
+        let path = folder.path().join(name);
+        drop(fs::remove_file(&path));
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let ended = with_token(folder.path(), &["check", "pipeline.yaml"], "hunter2");
+        assert_eq!(ended.code(), 2, "{name}: {ended:?}");
+        assert!(ended.stderr.contains(&format!("error[{code}")), "{name}: {}", ended.stderr);
+        assert!(ended.stderr.contains("a pipe") || code.is_empty(), "{name}: {}", ended.stderr);
+    }
 }
 
 #[test]

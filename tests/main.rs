@@ -9,12 +9,16 @@
     reason = "in a test a panic is the report; clippy.toml frees test functions only, not their helpers"
 )]
 
+mod authoring;
 mod bad_input;
 mod cases;
 mod cli;
 mod delivery;
+mod deploy;
 mod evidence;
+mod examples;
 mod explain;
 mod hostile;
 mod link;
+mod nats;
 mod support;

@@ -36,7 +36,7 @@ pub(super) fn check(arguments: &CheckArguments) -> u8 {
 fn print(plan: &Plan) {
     for pipeline in &plan.pipelines {
         let (name, file) = (&pipeline.config.name.value, pipeline.config.file.display());
-        println!("{file}: ok: pipeline {name}, {}, {} plugins", pipeline.guarantee, pipeline.stages.len());
+        println!("{file}: ok: pipeline {name}, {}, {} plugins", pipeline.promise.guarantee, pipeline.stages.len());
         for stage in &pipeline.stages {
             let plugin = &stage.plugin;
             println!("  {} {} {}", plugin.name(), plugin.world(), plugin.digest());
@@ -55,7 +55,7 @@ fn json_of(plan: &Plan) -> serde_json::Value {
         }).collect();
         json!({
             "file": pipeline.config.file.display().to_string(), "pipeline": pipeline.config.name.value,
-            "guarantee": pipeline.guarantee.to_string(), "plugins": plugins,
+            "guarantee": pipeline.promise.guarantee.to_string(), "plugins": plugins,
         })
     }).collect();
     json!({ "ok": true, "pipelines": pipelines })

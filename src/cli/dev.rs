@@ -102,7 +102,7 @@ fn prepared(arguments: &DevArguments) -> anyhow::Result<Prepared> {
     show::linking(arguments.format);
     let server = server::Server::beside(&arguments.file)?;
     let beside = run::Beside {
-        instead: Some(instead),
+        instead: Some(instead.clone()),
         // No more than this one address, and only while this command runs.
         consent: server.iter().map(|server| server.address.ip().into()).collect(),
         variable: server.as_ref().map(|server| (server.variable.clone(), server.origin())),
@@ -111,13 +111,24 @@ fn prepared(arguments: &DevArguments) -> anyhow::Result<Prepared> {
     };
     let plan = match run::planned(std::slice::from_ref(&arguments.file), &node, beside) {
         Ok(plan) => plan,
-        Err(refusal) => return Ok(Prepared::Refused(report::refused(&refusal, arguments.format))),
+        Err(refusal) => {
+            let code = report::refused(&refusal, arguments.format);
+            let (Instead::Cluster(brokers) | Instead::TestBroker(brokers)) = instead;
+            let connection = Connection::plain(brokers);
+            let target = topics::create_audit(&connection, broker.as_ref()).map(|()| audit_of(&connection));
+            run::record_refusal(&refusal, target);
+            return Ok(Prepared::Refused(code));
+        }
     };
     let topics = topics::Topics::of(&plan)?;
     let lines = feed::read(&input, topics.first_source())?;
     let connection = topics.connection.clone();
     topics.create(&connection, broker.as_ref())?;
     Ok(Prepared::Ready(Box::new(Session { plan, lines, topics, connection, server, broker })))
+}
+
+fn audit_of(connection: &Connection) -> Target {
+    Target::Topic(Box::new(connection.clone()), AUDIT_TOPIC.to_owned())
 }
 
 impl Session {
@@ -127,8 +138,7 @@ impl Session {
         let screen = show::Screen::new(arguments.format, &connection, broker.is_some());
         let names: Vec<String> = plan.pipelines.iter().map(|pipeline| pipeline.config.name.value.clone()).collect();
         screen.starting(&names, &topics);
-        let audit = Target::Topic(Box::new(connection.clone()), AUDIT_TOPIC.to_owned());
-        let engine = Engine::start(plan, &audit)?;
+        let engine = Engine::start(plan, &audit_of(&connection))?;
         signals::listen(engine.stop.clone(), Arc::new(engine.unfinished()))?;
         let sent = feed::send(&connection, lines)?;
         screen.sent(sent.len());

@@ -10,7 +10,9 @@ use portcullis_audit::{Actor, Event, Recorder};
 
 use crate::audit_store;
 use crate::connectors::{SinkPlan, SourcePlan};
-use crate::pipeline::{self, Blueprint, Bounds, Identity, PipelineError, Running, Stop};
+use crate::pipeline::{
+    self, Blueprint, Bounds, Identity, Inlet, PipelineError, ReadCounts, Running, SourceIdentity, Stop,
+};
 use crate::plan::{PipelinePlan, Plan, evidence};
 use crate::telemetry::admin::{self, Admin};
 use crate::telemetry::readiness::Readiness;
@@ -138,7 +140,13 @@ fn blueprint(plan: PipelinePlan) -> Blueprint {
         portcullis_config::Order::Partition => portcullis_flow::Order::Partition,
         portcullis_config::Order::None => portcullis_flow::Order::None,
     };
-    let open_source = |source: SourcePlan| -> pipeline::SourceMaker { Box::new(move || source.open()) };
+    let counts = counts(&plan);
+    let recognised = std::iter::once(&plan.sink).chain(&plan.dead_letter).any(SinkPlan::recognises);
+    let inlet = |source: SourcePlan| {
+        // A name by content is worked out for each message: only where somebody looks at it.
+        let identity = if recognised { source.identity() } else { SourceIdentity::of_this_run() };
+        Inlet { identity, open: Box::new(move || source.open()) }
+    };
     let open_sink = |sink: SinkPlan| -> pipeline::SinkMaker { Box::new(move |confirm| sink.open(confirm)) };
     Blueprint {
         identity,
@@ -149,10 +157,19 @@ fn blueprint(plan: PipelinePlan) -> Blueprint {
         window,
         drain: plan.config.drain.value,
         stages: plan.stages,
-        sources: plan.sources.into_iter().map(open_source).collect(),
+        sources: plan.sources.into_iter().map(inlet).collect(),
         sink: open_sink(plan.sink),
         dead_letter: plan.dead_letter.map(open_sink),
+        counts,
     }
+}
+
+fn counts(plan: &PipelinePlan) -> Vec<(String, ReadCounts)> {
+    let sources =
+        (0..).zip(&plan.sources).map(|(number, source): (usize, _)| (format!("source/{number}"), source.counts()));
+    let sinks = std::iter::once(("sink".to_owned(), plan.sink.counts()));
+    let letters = plan.dead_letter.iter().map(|letters| ("dead_letter".to_owned(), letters.counts()));
+    sources.chain(sinks).chain(letters).filter_map(|(end, counts)| Some((end, counts?))).collect()
 }
 
 fn bytes(bytes: u64) -> usize {

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done; 1 failed while running; 2 refused before running.
 
 mod check;
+mod completions;
 #[cfg(feature = "kafka")]
 mod dev;
 mod engine;
@@ -10,8 +11,11 @@ mod explain;
 mod grants;
 mod inspect;
 mod link;
+mod plan;
+mod plugin;
 mod report;
 mod run;
+mod schema;
 mod signals;
 mod table;
 
@@ -28,7 +32,7 @@ const FAILED: u8 = 1;
 /// Refused before running: nothing was started, nothing was changed.
 const REFUSED: u8 = 2;
 
-/// A message-broker plugin bridge: Kafka through sandboxed WebAssembly components, denied everything that was not granted.
+/// A message-broker plugin bridge: Kafka and NATS through sandboxed WebAssembly components, denied everything that was not granted.
 ///
 /// Exit codes: 0 done, 1 failed while running, 2 refused before running.
 #[derive(Debug, Parser)]
@@ -44,12 +48,21 @@ enum Command {
     Run(run::RunArguments),
     /// Parses, links and configures everything in the sandbox, and starts nothing.
     Check(check::CheckArguments),
+    /// Shows what would run: what each name resolved to, what is promised, every budget with its origin, and what is weak.
+    Plan(plan::PlanArguments),
     /// Shows for every plugin what it imports, asks for and was granted, and writes `portcullis.lock` beside the pipelines.
     Link(link::LinkArguments),
     /// Shows what a component could do, and the grants that it would need.
     Inspect(inspect::InspectArguments),
     /// Shows how requests of a plugin would be decided, step by step, and the least grant that would allow them.
     Explain(explain::ExplainArguments),
+    /// For authors of plugins: a new crate, its component, and the component in the sandbox.
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
+    /// Prints the JSON Schema of a pipeline file, or of the node's, for editors.
+    Schema(schema::SchemaArguments),
+    /// Prints what completes this program's commands in a shell.
+    Completions(completions::CompletionsArguments),
     /// Grants from evidence.
     Grants(grants::GrantsArguments),
     /// Runs one pipeline on a broker inside this process, feeds it an input file and shows what became of each message.
@@ -105,9 +118,13 @@ pub fn main() -> ExitCode {
     let code = match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Plan(arguments) => plan::plan(&arguments),
         Command::Link(arguments) => link::link(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Plugin(command) => plugin::plugin(&command),
+        Command::Schema(arguments) => schema::schema(&arguments),
+        Command::Completions(arguments) => completions::completions(&arguments),
         Command::Grants(arguments) => grants::grants(&arguments),
         #[cfg(feature = "kafka")]
         Command::Dev(arguments) => dev::dev(&arguments),

@@ -38,7 +38,7 @@ pub(super) fn run(arguments: &RunArguments) -> u8 {
         Err(refusal) => {
             // Said first: an audit that cannot be reached must not keep the answer from a person.
             let code = report::refused(&refusal, Format::Text);
-            record_refusal(&refusal);
+            record_in_node(&refusal);
             return code;
         }
     };
@@ -95,6 +95,10 @@ impl Environment for WithVariable {
     fn with_prefix(&self, prefix: &str) -> Vec<(String, String)> {
         ProcessEnvironment.with_prefix(prefix)
     }
+
+    fn is_given(&self, name: &str) -> bool {
+        self.variable.as_ref().is_some_and(|(given, _)| given == name)
+    }
 }
 
 /// Reads and resolves what a subcommand was given, and sets up the log in between.
@@ -124,21 +128,27 @@ pub(super) fn planned(files: &[PathBuf], node: &NodeArguments, beside: Beside) -
     typed.resolve(&options)
 }
 
-/// What was refused leaves evidence, also when nothing else runs: components, and whatever else is wrong with the files.
-fn record_refusal(refusal: &plan::Refusal) {
+/// Where the node's settings could not be read it is not known where its audit is.
+fn record_in_node(refusal: &plan::Refusal) {
     let Some(node) = &refusal.node else { return };
+    let target = Target::of(node).map_err(|diagnostic| anyhow::anyhow!("{}", diagnostic.message));
+    record_refusal(refusal, target);
+}
+
+/// What was refused leaves evidence, also when nothing else runs: components, and whatever else is wrong with the files.
+pub(super) fn record_refusal(refusal: &plan::Refusal, target: anyhow::Result<Target>) {
     let of_plugins: Vec<&str> = refusal.plugins.iter().map(|plugin| plugin.refused.as_str()).collect();
-    let recorded =
-        Target::of(node).map_err(|diagnostic| anyhow::anyhow!("{}", diagnostic.message)).and_then(|target| {
-            let audit = audit_store::start(&target, node.audit.deadline.value, Readiness::default(), None)?;
-            for plugin in &refusal.plugins {
-                audit.recorder.record(evidence::rejected(plugin));
-            }
-            for diagnostic in refusal.diagnostics.iter().filter(|one| !of_plugins.contains(&one.code.as_str())) {
-                audit.recorder.record(evidence::config_rejected(diagnostic));
-            }
-            Ok(audit.recorder.shutdown(REFUSAL_WAIT)?)
-        });
+    let deadline = refusal.node.as_ref().map_or(REFUSAL_WAIT, |node| node.audit.deadline.value);
+    let recorded = target.and_then(|target| {
+        let audit = audit_store::start(&target, deadline, Readiness::default(), None)?;
+        for plugin in &refusal.plugins {
+            audit.recorder.record(evidence::rejected(plugin));
+        }
+        for diagnostic in refusal.diagnostics.iter().filter(|one| !of_plugins.contains(&one.code.as_str())) {
+            audit.recorder.record(evidence::config_rejected(diagnostic));
+        }
+        Ok(audit.recorder.shutdown(REFUSAL_WAIT)?)
+    });
     if let Err(error) = recorded {
         tracing::error!(error = %format!("{error:#}"), "what was refused could not be recorded in the audit");
     }

@@ -13,6 +13,8 @@ use portcullis_connector_local::{
     Pattern, Remember, StreamSource, StreamSourceSettings,
 };
 
+use crate::pipeline::SourceIdentity;
+
 /// A source that needs no broker.
 #[derive(Clone, Debug)]
 pub enum LocalSource {
@@ -61,6 +63,17 @@ impl LocalSource {
         match self {
             Self::File(_) | Self::Generator(_) => AckMode::Cumulative,
             Self::Stdin(_) => AckMode::None,
+        }
+    }
+
+    pub(super) fn identity(&self) -> SourceIdentity {
+        match self {
+            Self::File(settings) => {
+                let path = std::path::absolute(&settings.path);
+                let path = path.as_ref().unwrap_or(&settings.path);
+                SourceIdentity::of_file(&path.display().to_string())
+            }
+            Self::Stdin(_) | Self::Generator(_) => SourceIdentity::of_this_run(),
         }
     }
 

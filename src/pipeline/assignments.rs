@@ -1,10 +1,12 @@
 //! The partitions that this process has, each with its offset tracker and the messages that are not done yet.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use portcullis_connector_api::{AckMode, Acknowledgement, AssignmentId, Channel, Message, Token};
 use portcullis_flow::{Tracker, Window, channel_hash};
 
+use super::age::Ages;
 use super::work::{assignment_of, sequence_of, token};
 
 /// One partition for as long as it is assigned.
@@ -12,11 +14,23 @@ pub(super) struct Assignment {
     source: u8,
     pub(super) id: AssignmentId,
     pub(super) channel: Channel,
+    /// The same, for messages: each carries one, and the configuration bounds their number.
+    pub(super) interned: Channel,
     pub(super) channel_hash: u64,
     pub(super) partition: i32,
     /// Holds every message from its arrival until it is done, as it arrived.
     pub(super) tracker: Tracker<Message>,
     pub(super) paused: bool,
+    ages: Ages,
+}
+
+/// A message that is not done, and where it stood.
+pub(super) struct Found<'a> {
+    /// The assignment's.
+    pub(super) channel: &'a Channel,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    pub(super) message: &'a Message,
 }
 
 /// All of them, in ascending order of their numbers.
@@ -39,11 +53,13 @@ impl Assignments {
         let assignment = Assignment {
             source: self.source,
             id,
+            interned: Channel::interned(&channel),
             channel,
             channel_hash,
             partition,
             tracker: if mode == AckMode::Each { Tracker::individual() } else { Tracker::new() },
             paused: false,
+            ages: Ages::default(),
         };
         let place = self.list.partition_point(|other| other.id < id);
         self.list.insert(place, assignment);
@@ -62,19 +78,19 @@ impl Assignments {
         self.list.get_mut(self.last).filter(|assignment| assignment.id == id)
     }
 
-    /// Partition, offset and message of a token, while it is not done.
-    pub(super) fn find(&self, of: Token) -> Option<(i32, i64, &Message)> {
+    /// What is known of a token, while its message is not done.
+    pub(super) fn find(&self, of: Token) -> Option<Found<'_>> {
         let id = assignment_of(of);
         let place = self.list.partition_point(|other| other.id < id);
         let assignment = self.list.get(place).filter(|assignment| assignment.id == id)?;
         let sequence = sequence_of(of, assignment.tracker.oldest_unfinished()?.0);
         let (offset, message) = (assignment.tracker.offset(sequence)?, assignment.tracker.get(sequence)?);
-        Some((assignment.partition, offset, message))
+        Some(Found { channel: &assignment.interned, partition: assignment.partition, offset, message })
     }
 
     /// The message of a token, while it is not done.
     pub(super) fn message(&self, of: Token) -> Option<&Message> {
-        self.find(of).map(|(_, _, message)| message)
+        self.find(of).map(|found| found.message)
     }
 
     /// Marks a message as done. `None` where its assignment is gone or it was done before.
@@ -97,6 +113,17 @@ impl Assignments {
 
     pub(super) fn outstanding(&self) -> usize {
         self.list.iter().map(|assignment| assignment.tracker.outstanding()).sum()
+    }
+
+    /// How old the oldest message in work is. To be asked once a second.
+    pub(super) fn oldest_age(&mut self, now: Instant) -> Duration {
+        let age = |assignment: &mut Assignment| {
+            let tracker = &assignment.tracker;
+            let oldest = tracker.oldest_unfinished().map(|(sequence, _)| sequence);
+            let open = oldest.map(|oldest| (oldest, oldest.saturating_add(tracker.held_messages() as u64)));
+            assignment.ages.look(open, now)
+        };
+        self.list.iter_mut().map(age).max().unwrap_or_default()
     }
 
     /// The committable offsets that have moved since the last call.

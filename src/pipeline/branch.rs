@@ -14,13 +14,13 @@ use super::dead_letter::DeadLetters;
 use super::intake::{Intake, Parts, Summary};
 use super::lane::Lane;
 use super::revoked::{Revoked, Seen};
-use super::run::{Blueprint, PipelineError, Shared, Sinks, SourceMaker, panic_text, retry_while_unreachable};
+use super::run::{Blueprint, Inlet, PipelineError, Shared, Sinks, panic_text, retry_while_unreachable};
 use super::work::{Completion, Work};
 use crate::telemetry::names::Metric;
 
 pub(super) struct Branch<'a> {
     pub(super) number: u8,
-    pub(super) source: &'a SourceMaker,
+    pub(super) source: &'a Inlet,
     pub(super) completions: Arc<Completions<Completion>>,
     pub(super) revoked: Arc<Revoked>,
     pub(super) blueprint: &'a Blueprint,
@@ -64,7 +64,7 @@ impl Branch<'_> {
     fn take_in(&self, queues: &Arc<LaneQueues<Work>>) -> Result<Summary, PipelineError> {
         let (shared, blueprint) = (self.shared, self.blueprint);
         let part = self.part();
-        let Some(source) = retry_while_unreachable(&shared.stop, &shared.readiness, &part, self.source)? else {
+        let Some(source) = retry_while_unreachable(&shared.stop, &shared.readiness, &part, &self.source.open)? else {
             return Ok(Summary::default());
         };
         shared.readiness.report(&part, None);
@@ -74,11 +74,14 @@ impl Branch<'_> {
         let intake = Intake::new(Parts {
             number: self.number,
             source,
+            origin: self.source.identity.clone(),
+            counts: blueprint.counts.clone(),
             queues: queues.clone(),
             completions: self.completions.clone(),
             revoked: self.revoked.clone(),
             sink: self.sinks.sink.clone(),
-            dead_letters: letters.map(|sink| DeadLetters::new(shared.identity.name.clone(), sink.clone())),
+            dead_letters: letters
+                .map(|sink| DeadLetters::new(shared.identity.name.clone(), self.source.identity.clone(), sink.clone())),
             order: blueprint.order,
             window: blueprint.window,
             drain: blueprint.drain,
@@ -110,6 +113,7 @@ impl Branch<'_> {
                 completions: self.completions.clone(),
                 chain,
                 sink: self.sinks.sink.clone(),
+                source: self.source.identity.clone(),
                 holdback: Holdback::new(),
                 revoked: self.revoked.clone(),
                 seen: Seen::default(),

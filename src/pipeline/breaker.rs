@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use portcullis_flow::FaultKind;
+
 /// Counts lost instances over a window. A plugin that traps on every message costs a hundred times a call's price, and would
 /// take a lane from its neighbours; in quarantine its messages take their `on.fault` way without a call. When the quarantine
 /// is over, one message is let through as a probe: it ends the quarantine, or begins it anew. The lock is touched only when an
@@ -15,21 +17,35 @@ pub(super) struct Breaker {
     window: Duration,
     /// Whether there is a quarantine or its probe: all that a call in good times looks at.
     tripped: AtomicBool,
-    state: Mutex<State>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    /// How many probes there were: the number of the last.
+    probes: u64,
 }
 
 #[derive(Debug)]
 enum State {
     /// Instances lost, the oldest first.
     Closed(VecDeque<Instant>),
-    Open {
-        until: Instant,
-    },
+    Open(Quarantine),
     /// One probe is under way, until this time at most: whoever made it may have died with it.
-    HalfOpen {
-        until: Instant,
-    },
+    HalfOpen(Quarantine),
 }
+
+#[derive(Clone, Copy, Debug)]
+struct Quarantine {
+    until: Instant,
+    /// What the last instance was lost to.
+    kind: FaultKind,
+}
+
+/// The right to decide whether the quarantine is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Probe(u64);
 
 /// Whether a message may be given to the plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,15 +53,15 @@ pub(super) enum Admission {
     /// As always.
     Call,
     /// As the one that decides whether the quarantine is over: its outcome must be told.
-    Probe,
-    /// Not for another while.
-    Refused(Duration),
+    Probe(Probe),
+    /// Not for another while, after a loss of this kind.
+    Refused(Duration, FaultKind),
 }
 
 impl Breaker {
     pub(super) fn new(restarts: u32, window: Duration) -> Self {
-        let state = Mutex::new(State::Closed(VecDeque::new()));
-        Self { restarts: restarts as usize, window, tripped: AtomicBool::new(false), state }
+        let inner = Inner { state: State::Closed(VecDeque::new()), probes: 0 };
+        Self { restarts: restarts as usize, window, tripped: AtomicBool::new(false), inner: Mutex::new(inner) }
     }
 
     /// Over how long lost instances are counted, and how long a quarantine lasts.
@@ -61,21 +77,23 @@ impl Breaker {
 
     /// Asked before each call while it is tripped.
     pub(super) fn admit(&self, now: Instant) -> Admission {
-        let mut state = self.lock();
-        match *state {
-            State::Closed(_) => Admission::Call,
-            State::Open { until } | State::HalfOpen { until } if now < until => Admission::Refused(until - now),
-            _ => {
-                *state = State::HalfOpen { until: now + self.window };
-                Admission::Probe
+        let mut inner = self.lock();
+        let kind = match inner.state {
+            State::Closed(_) => return Admission::Call,
+            State::Open(Quarantine { until, kind }) | State::HalfOpen(Quarantine { until, kind }) if now < until => {
+                return Admission::Refused(until - now, kind);
             }
-        }
+            State::Open(over) | State::HalfOpen(over) => over.kind,
+        };
+        inner.state = State::HalfOpen(Quarantine { until: now + self.window, kind });
+        inner.probes += 1;
+        Admission::Probe(Probe(inner.probes))
     }
 
     /// An instance was lost. True when that begins a quarantine.
-    pub(super) fn strike(&self, now: Instant) -> bool {
-        let mut state = self.lock();
-        let trips = match &mut *state {
+    pub(super) fn strike(&self, now: Instant, kind: FaultKind) -> bool {
+        let mut inner = self.lock();
+        let trips = match &mut inner.state {
             State::Closed(strikes) => {
                 while strikes.front().is_some_and(|first| now.saturating_duration_since(*first) >= self.window) {
                     strikes.pop_front();
@@ -83,27 +101,42 @@ impl Breaker {
                 strikes.push_back(now);
                 strikes.len() > self.restarts
             }
-            State::HalfOpen { .. } => true,
+            State::HalfOpen(_) => true,
             // Another lane's instance, begun before.
-            State::Open { .. } => false,
+            State::Open(_) => false,
         };
         if trips {
-            *state = State::Open { until: now + self.window };
+            inner.state = State::Open(Quarantine { until: now + self.window, kind });
             self.tripped.store(true, Ordering::Relaxed);
         }
         trips
     }
 
-    /// The probe has come back without a loss: the quarantine is over.
-    pub(super) fn recovered(&self) {
-        let mut state = self.lock();
-        *state = State::Closed(VecDeque::new());
-        // Under the lock: a loss in another lane may begin a quarantine at this very moment.
-        self.tripped.store(false, Ordering::Relaxed);
+    /// The probe has come back without a loss. True when that ends the quarantine. It does not when another lane's older call
+    /// has begun a new one meanwhile, which the audit has told, or when the next probe was let through for this one's delay.
+    pub(super) fn recovered(&self, probe: Probe) -> bool {
+        let mut inner = self.lock();
+        let ends = matches!(inner.state, State::HalfOpen(_)) && probe == Probe(inner.probes);
+        if ends {
+            inner.state = State::Closed(VecDeque::new());
+            // Under the lock: a loss in another lane may begin a quarantine at this very moment.
+            self.tripped.store(false, Ordering::Relaxed);
+        }
+        ends
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Gives `tell` the kind of the loss that the plugin is in quarantine for at this time, if it is. Under the lock: who
+    /// tells later tells what is newer, whatever other lanes do meanwhile.
+    pub(super) fn tell(&self, now: Instant, tell: impl FnOnce(Option<FaultKind>)) {
+        let inner = self.lock();
+        tell(match inner.state {
+            State::Open(Quarantine { until, kind }) if now < until => Some(kind),
+            _ => None,
+        });
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -112,50 +145,92 @@ mod tests {
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
+    const TRAP: FaultKind = FaultKind::Trap;
 
     fn tripped() -> (Breaker, impl Fn(u64) -> Instant) {
         let breaker = Breaker::new(2, MINUTE);
         let start = Instant::now();
         let at = move |seconds| start + Duration::from_secs(seconds);
-        assert!(!breaker.strike(at(0)));
-        assert!(!breaker.strike(at(10)));
+        assert!(!breaker.strike(at(0), FaultKind::Memory));
+        assert!(!breaker.strike(at(10), FaultKind::Memory));
         assert_eq!(breaker.admit(at(10)), Admission::Call);
-        assert!(breaker.strike(at(20)));
+        assert!(breaker.strike(at(20), TRAP));
         (breaker, at)
+    }
+
+    fn probe(breaker: &Breaker, now: Instant) -> Probe {
+        let Admission::Probe(probe) = breaker.admit(now) else { panic!("no probe") };
+        probe
+    }
+
+    fn told(breaker: &Breaker, now: Instant) -> Option<FaultKind> {
+        let mut told = None;
+        breaker.tell(now, |kind| told = kind);
+        told
     }
 
     #[test]
     fn the_loss_past_the_limit_quarantines_for_the_window_and_is_reported_once() {
         let (breaker, at) = tripped();
-        assert_eq!(breaker.admit(at(20)), Admission::Refused(MINUTE));
-        assert!(!breaker.strike(at(21)), "another lane's instance, begun before");
-        assert_eq!(breaker.admit(at(79)), Admission::Refused(Duration::from_secs(1)));
+        assert_eq!(breaker.admit(at(20)), Admission::Refused(MINUTE, TRAP));
+        assert!(!breaker.strike(at(21), FaultKind::Fuel), "another lane's instance, begun before");
+        assert_eq!(breaker.admit(at(79)), Admission::Refused(Duration::from_secs(1), TRAP));
     }
 
     #[test]
     fn one_probe_decides_whether_the_quarantine_is_over() {
         let (breaker, at) = tripped();
-        assert_eq!(breaker.admit(at(80)), Admission::Probe);
-        assert_eq!(breaker.admit(at(81)), Admission::Refused(Duration::from_secs(59)), "one at a time");
-        assert!(breaker.strike(at(82)), "the probe failed: a new quarantine");
-        assert_eq!(breaker.admit(at(100)), Admission::Refused(Duration::from_secs(42)));
-        assert_eq!(breaker.admit(at(142)), Admission::Probe);
-        breaker.recovered();
+        probe(&breaker, at(80));
+        assert_eq!(breaker.admit(at(81)), Admission::Refused(Duration::from_secs(59), TRAP), "one at a time");
+        assert!(breaker.strike(at(82), FaultKind::Fuel), "the probe failed: a new quarantine");
+        assert_eq!(breaker.admit(at(100)), Admission::Refused(Duration::from_secs(42), FaultKind::Fuel));
+        let good = probe(&breaker, at(142));
+        assert!(breaker.recovered(good));
         assert_eq!(breaker.admit(at(143)), Admission::Call);
-        assert!(!breaker.strike(at(144)), "counted from zero again");
+        assert!(!breaker.strike(at(144), TRAP), "counted from zero again");
     }
 
     #[test]
     fn a_probe_that_never_comes_back_makes_room_for_the_next() {
         let (breaker, at) = tripped();
-        assert_eq!(breaker.admit(at(80)), Admission::Probe);
-        assert_eq!(breaker.admit(at(140)), Admission::Probe);
+        probe(&breaker, at(80));
+        probe(&breaker, at(140));
+    }
+
+    #[test]
+    fn a_probe_that_passes_does_not_end_a_quarantine_that_began_after_it() {
+        let (breaker, at) = tripped();
+        let good = probe(&breaker, at(80));
+        assert!(breaker.strike(at(81), TRAP), "an older call of another lane, and the audit tells a new quarantine");
+        assert!(!breaker.recovered(good), "nothing would tell its end");
+        assert!(breaker.is_tripped());
+        assert_eq!(breaker.admit(at(82)), Admission::Refused(Duration::from_secs(59), TRAP));
+    }
+
+    #[test]
+    fn a_probe_that_comes_back_late_does_not_speak_for_the_next() {
+        let (breaker, at) = tripped();
+        let late = probe(&breaker, at(80));
+        let next = probe(&breaker, at(140));
+        assert!(!breaker.recovered(late));
+        assert_eq!(breaker.admit(at(141)), Admission::Refused(Duration::from_secs(59), TRAP));
+        assert!(breaker.recovered(next));
+    }
+
+    #[test]
+    fn the_end_of_the_window_is_told_without_a_message() {
+        let (breaker, at) = tripped();
+        assert_eq!((told(&breaker, at(79)), told(&breaker, at(80))), (Some(TRAP), None));
+        probe(&breaker, at(90));
+        assert_eq!(told(&breaker, at(91)), None, "half open is open for traffic");
+        assert!(breaker.strike(at(92), TRAP));
+        assert_eq!(told(&breaker, at(93)), Some(TRAP));
     }
 
     #[test]
     fn losses_far_apart_never_quarantine() {
         let breaker = Breaker::new(1, MINUTE);
         let start = Instant::now();
-        assert!((0..10).all(|n| !breaker.strike(start + MINUTE * n)));
+        assert!((0..10).all(|n| !breaker.strike(start + MINUTE * n, TRAP)));
     }
 }

@@ -74,7 +74,7 @@ impl Stage {
 
 impl Stage {
     /// Opens the plugin's network, where it has one. A pipeline starts once.
-    pub(super) fn open_egress(&self, recorder: &Recorder) -> Option<Arc<Egress>> {
+    pub(crate) fn open_egress(&self, recorder: &Recorder) -> Option<Arc<Egress>> {
         let maker = self.egress.lock().unwrap_or_else(PoisonError::into_inner).take();
         maker.map(|open| open(recorder))
     }
@@ -136,8 +136,8 @@ impl Chain {
         let Some(slot) = self.slots.get_mut(index) else {
             return Outcome::Pass;
         };
-        if let Some(left) = slot.quarantined(0) {
-            return Outcome::Fault(quarantined(left));
+        if let Some(fault) = slot.quarantined(0) {
+            return Outcome::Fault(fault);
         }
         let channel = slot.egress.is_some().then(|| work.message.channel.clone());
         let outcome = match slot.ready() {
@@ -150,6 +150,10 @@ impl Chain {
             Err(fault) => Outcome::Fault(fault),
         };
         slot.after(0, &outcome, work, &self.identity, &self.recorder);
+        // One that never waits is done with a slice long before a window ends.
+        if slot.stage.plugin.may_wait() {
+            slot.flush_when_due(&self.identity, &self.recorder);
+        }
         outcome
     }
 
@@ -172,24 +176,32 @@ impl Chain {
     /// Adds what one slice has cost: the counters are touched once for all of its messages.
     pub(super) fn count(&mut self, index: usize, tally: &Tally) {
         if let Some(slot) = self.slots.get_mut(index) {
-            slot.meters.add(tally);
+            slot.count(tally);
             if slot.stage.life == Life::Batch {
                 (0..slot.places.len()).for_each(|place| slot.retire(place));
             }
         }
     }
 
-    /// Writes the host calls of the last second to the audit, exactly.
+    /// Writes the host calls of the last second to the audit, exactly, and tells how the plugins are.
     pub(super) fn flush_host_calls(&mut self) {
         for slot in &mut self.slots {
             slot.flush(&self.identity, &self.recorder);
+            slot.tell_memory();
         }
+    }
+
+    /// The most messages that are worked on at once at a stage that may wait; none where no stage may.
+    pub(super) fn most_waiting(&self) -> Option<usize> {
+        let waits = self.slots.iter().filter(|slot| slot.stage.plugin.may_wait());
+        waits.map(|slot| slot.places.len()).max()
     }
 }
 
 impl Drop for Chain {
     fn drop(&mut self) {
         self.flush_host_calls();
+        self.slots.iter_mut().for_each(Slot::end);
     }
 }
 
@@ -198,12 +210,15 @@ pub(super) fn record(identity: &Identity, channel: Channel, work: &Work) -> Reco
     Record { pipeline: identity.name.clone(), channel, partition: work.partition, offset: work.offset }
 }
 
-pub(super) fn quarantined(left: Duration) -> Fault {
+/// The code of a message that was not given to its plugin.
+const QUARANTINED: &str = "quarantined";
+
+/// What a message meets while its plugin is left alone. Its kind is that of the loss which began the quarantine; its code says
+/// that this message was never given to the plugin.
+pub(super) fn quarantined(left: Duration, kind: FaultKind) -> Fault {
     let seconds = left.as_secs() + 1;
-    Fault::new(
-        FaultKind::Trap,
-        &format!("the plugin is quarantined for another {seconds} s after too many lost instances"),
-    )
+    let detail = format!("the plugin is quarantined for another {seconds} s after too many lost instances");
+    Fault { code: Some(QUARANTINED), ..Fault::new(kind, &detail) }
 }
 
 /// What one slice has done at one stage.
@@ -224,7 +239,25 @@ impl Tally {
             Outcome::Drop(_) => self.drop += 1,
             Outcome::Reject(_) => self.reject += 1,
             Outcome::Retry(_) => self.retry += 1,
+            // No call.
+            Outcome::Fault(fault) if fault.code == Some(QUARANTINED) => {}
             Outcome::Fault(_) => self.fault += 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_a_quarantine_kept_from_the_plugin_is_no_call_and_says_so() {
+        let fault = quarantined(Duration::from_secs(3), FaultKind::Deadline);
+        assert_eq!((fault.kind, fault.code), (FaultKind::Deadline, Some("quarantined")));
+        let mut tally = Tally::default();
+        tally.add(&Outcome::Fault(fault));
+        assert_eq!(tally.fault, 0);
+        tally.add(&Outcome::Fault(Fault::new(FaultKind::Deadline, "limit=250ms")));
+        assert_eq!(tally.fault, 1);
     }
 }

@@ -9,6 +9,7 @@ use portcullis_connector_api::{
 };
 use sha2::{Digest, Sha256};
 
+use super::origin::{DEAD_LETTER, Name, SourceIdentity};
 use super::work::{Failure, Origin};
 
 /// Prefix of the headers that a dead letter gets. A consumer that redrives removes exactly these.
@@ -25,12 +26,15 @@ pub(super) struct Coordinates {
     pub(super) channel: Channel,
     pub(super) partition: i32,
     pub(super) offset: i64,
+    /// By which the queue knows it again.
+    pub(super) name: Name,
 }
 
 /// Sends dead letters and remembers what waits for its confirmation. Owned by the intake's thread alone, so it needs no
 /// lock. Bounded by the window: an entry belongs to a message that the tracker still holds.
 pub(super) struct DeadLetters {
     pipeline: Arc<str>,
+    source: SourceIdentity,
     sink: Arc<dyn Sink>,
     pending: HashMap<Token, Pending>,
     /// Those that met a full queue, in their order.
@@ -46,8 +50,8 @@ pub(super) struct Pending {
 }
 
 impl DeadLetters {
-    pub(super) fn new(pipeline: Arc<str>, sink: Arc<dyn Sink>) -> Self {
-        Self { pipeline, sink, pending: HashMap::new(), waiting: VecDeque::new() }
+    pub(super) fn new(pipeline: Arc<str>, source: SourceIdentity, sink: Arc<dyn Sink>) -> Self {
+        Self { pipeline, source, sink, pending: HashMap::new(), waiting: VecDeque::new() }
     }
 
     /// Whether so many wait for room that nothing more may be taken in.
@@ -147,7 +151,14 @@ impl DeadLetters {
     }
 
     fn hand_over(&mut self, token: Token, record: Message, original: &Message) -> Result<(), ConnectorError> {
-        match self.sink.send(&record, token) {
+        let sent = match self.pending.get(&token) {
+            Some(Pending { at, .. }) => {
+                let origin = at.name.origin(&self.source, (at.partition, at.offset), DEAD_LETTER);
+                self.sink.send_from(&record, origin, token)
+            }
+            None => self.sink.send(&record, token),
+        };
+        match sent {
             Ok(()) => Ok(()),
             Err(SendError::Full) => {
                 self.waiting.push_back((token, record));
@@ -176,7 +187,7 @@ impl DeadLetters {
         }
         header("stage", failure.origin.stage().to_owned());
         header("reason", failure.kind.as_str().to_owned());
-        header("code", failure.code.clone());
+        header("code", failure.code.as_str().to_owned());
         header("message", failure.detail.clone());
         header("attempts", failure.attempts.to_string());
         record

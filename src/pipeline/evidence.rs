@@ -16,7 +16,7 @@ pub(crate) fn actor(tenant: Option<&Arc<str>>, pipeline: &Arc<str>, plugin: &Lin
 /// A call failed: a budget, or a trap. `source` is `pipeline/topic-partition@offset`.
 pub(crate) fn faulted(actor: Actor, plugin: &LinkedPlugin, fault: &Fault, source: String) -> Event {
     let limits = plugin.limits();
-    let limit = match fault.kind {
+    let own = match fault.kind {
         FaultKind::Fuel => Some(limits.fuel),
         FaultKind::Deadline => Some(limits.deadline_ms),
         FaultKind::Memory => Some(limits.memory_bytes),
@@ -29,10 +29,10 @@ pub(crate) fn faulted(actor: Actor, plugin: &LinkedPlugin, fault: &Fault, source
             return Event::plugin_trapped(actor, trap).about(source);
         }
     };
-    let scope = match fault.kind {
-        _ if fault.above.is_some() => fault.above.unwrap_or(Scope::Tenant),
-        FaultKind::Memory | FaultKind::Handles => Scope::Instance,
-        _ => Scope::Invocation,
+    let (scope, limit) = match (fault.above, fault.kind) {
+        (Some((scope, limit)), _) => (scope, Some(limit)),
+        (None, FaultKind::Memory | FaultKind::Handles) => (Scope::Instance, own),
+        (None, _) => (Scope::Invocation, own),
     };
     let budget =
         Budget { kind: fault.kind.as_str(), limit, used: None, scope, detail: fault.detail.clone(), window: None };

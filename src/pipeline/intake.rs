@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 
 use portcullis_audit::{Actor, Recorder};
 use portcullis_connector_api::{
-    AckMode, Acknowledgement, AssignmentId, Batch, Budget, ErrorKind, Event, Receipt, Record, RefusalKind, Sink,
-    Source, Token,
+    AckMode, Acknowledgement, AssignmentId, Batch, Budget, ErrorKind, Event, Message, Receipt, Record, RefusalKind,
+    Sink, Source, Token,
 };
 use portcullis_flow::{Completions, FaultKind, LaneQueues, Order, OrderKey, Window, lane_of, order_key};
 
-use super::assignments::{Assignments, receive};
+use super::assignments::{Assignments, Found, receive};
 use super::dead_letter::{Coordinates, DeadLetters, Pending, coordinates};
 use super::evidence::{self, Quarantined};
-use super::meters::Meters;
+use super::meters::{Meters, ReadCounts, Stored};
+use super::origin::{Name, SourceIdentity};
 use super::revoked::Revoked;
 use super::warnings::Warnings;
-use super::work::{Completion, Failure, Origin, Way, Work};
+use super::work::{Completion, Failure, FailureCode, Origin, Way, Work};
 use super::{Identity, Outage, PipelineError, Stop};
 
 /// Positions are moved this often while messages flow, and always at a revocation and at the end.
@@ -36,6 +37,8 @@ pub(super) struct Parts {
     pub(super) number: u8,
     pub(super) identity: Arc<Identity>,
     pub(super) source: Box<dyn Source>,
+    pub(super) origin: SourceIdentity,
+    pub(super) counts: Vec<(String, ReadCounts)>,
     pub(super) queues: Arc<LaneQueues<Work>>,
     pub(super) completions: Arc<Completions<Completion>>,
     pub(super) revoked: Arc<Revoked>,
@@ -77,7 +80,7 @@ impl Intake {
         let lanes = parts.queues.lanes();
         Self {
             mode: parts.source.ack_mode(),
-            meters: Meters::new(&parts.identity, parts.number),
+            meters: Meters::new(&parts.identity, parts.number, &parts.counts),
             warnings: Warnings::default(),
             assignments: Assignments::of(parts.number),
             staging: (0..lanes).map(|_| Vec::new()).collect(),
@@ -198,6 +201,7 @@ impl Intake {
             };
             let lane = lane_of(key, lanes);
             let work = Work {
+                name: Name { channel: assignment.interned.clone(), stamp: self.parts.origin.stamp(&record.message) },
                 message: record.message,
                 token,
                 number,
@@ -228,7 +232,7 @@ impl Intake {
     fn decode_failure(&self, detail: String) -> Failure {
         Failure {
             kind: FaultKind::Decode,
-            code: FaultKind::Decode.as_str().to_owned(),
+            code: FailureCode::Own(FaultKind::Decode.as_str()),
             detail,
             origin: Origin::Source,
             attempts: 1,
@@ -245,11 +249,14 @@ impl Intake {
         self.parts.completions.drain(completions);
         completions.append(&mut self.deferred);
         let audit_full = self.parts.audit_full.load(Ordering::Relaxed);
-        let mut stored = (0_u64, 0_u64);
+        let mut stored = Stored::default();
         let settled = completions.drain(..).try_for_each(|completion| match completion {
             Completion::Stored(token) => {
-                stored.0 += 1;
-                stored.1 += self.done(token);
+                stored.messages += 1;
+                if let Some(message) = self.done(token) {
+                    stored.bytes += message.size_bytes() as u64;
+                    stored.oldest_ms = stored.oldest_ms.min(message.timestamp.millis().unwrap_or(i64::MAX));
+                }
                 Ok(())
             }
             // Its event would have to wait for room, and everything else with it.
@@ -259,7 +266,7 @@ impl Intake {
             }
             other => self.settle_one(other),
         });
-        self.meters.delivered(stored.0, stored.1);
+        self.meters.delivered(&stored);
         settled?;
         if let Some(dead_letters) = &mut self.parts.dead_letters {
             dead_letters.send_waiting(|token| self.assignments.message(token))?;
@@ -282,7 +289,7 @@ impl Intake {
                 };
                 let failure = Failure {
                     kind,
-                    code: kind.as_str().to_owned(),
+                    code: FailureCode::Own(kind.as_str()),
                     detail: refusal.detail,
                     origin: Origin::Sink,
                     attempts: 1,
@@ -326,33 +333,31 @@ impl Intake {
             position: coordinates(&queue, receipt),
             queue,
             kind: pending.failure.kind,
-            code: pending.failure.code,
+            code: pending.failure.code.as_str().to_owned(),
             truncated: pending.truncated,
             attempts: pending.failure.attempts,
         }));
     }
 
-    /// A message is done: its slot is free and its position may move. Returns its bytes.
-    fn done(&mut self, token: Token) -> u64 {
-        let Some((acknowledgement, message)) = self.assignments.finish(token) else {
-            return 0;
-        };
+    /// A message is done: its slot is free and its position may move. Gives it back as it arrived.
+    fn done(&mut self, token: Token) -> Option<Message> {
+        let (acknowledgement, message) = self.assignments.finish(token)?;
         if self.mode == AckMode::Each {
             self.acknowledgements.push(acknowledgement);
         }
-        message.size_bytes() as u64
+        Some(message)
     }
 
     fn fail(&mut self, token: Token, failure: Failure) -> Result<(), PipelineError> {
         self.meters.fault(&failure);
         self.warnings.failure(&self.parts.identity.name, &failure);
-        let Some((partition, offset, message)) = self.assignments.find(token) else {
+        let Some(Found { channel, partition, offset, message }) = self.assignments.find(token) else {
             // Its partition is another's now; but a lane that was told to stop has stopped.
             return match failure.way {
                 Way::Stop => Err(PipelineError::Message {
                     at: "of a revoked partition".to_owned(),
                     kind: failure.kind,
-                    code: failure.code,
+                    code: failure.code.as_str().to_owned(),
                 }),
                 _ => Ok(()),
             };
@@ -368,14 +373,19 @@ impl Intake {
             return Ok(letters.send(
                 token,
                 message,
-                Coordinates { channel: message.channel.clone(), partition, offset },
+                Coordinates {
+                    channel: message.channel.clone(),
+                    partition,
+                    offset,
+                    name: Name { channel: channel.clone(), stamp: self.parts.origin.stamp(message) },
+                },
                 failure,
             )?);
         }
         Err(PipelineError::Message {
             at: self.parts.identity.source_coordinates(&message.channel, partition, offset),
             kind: failure.kind,
-            code: failure.code,
+            code: failure.code.as_str().to_owned(),
         })
     }
 
@@ -390,7 +400,7 @@ impl Intake {
         self.next_commit = now + COMMIT_INTERVAL;
         let (pause, resume) = self.assignments.regulate(&self.parts.window);
         self.regulate(&pause, &resume)?;
-        self.meters.gauges(&self.parts, &self.assignments);
+        self.meters.gauges(&self.parts, &mut self.assignments);
         self.warnings.flush(&self.parts.identity.name);
         self.parts.outage.refresh(&*self.parts.sink, self.parts.dead_letters.as_ref().map(|letters| &**letters.sink()));
         self.acknowledge(false)
@@ -482,7 +492,7 @@ impl Intake {
         let unfinished = self.assignments.outstanding();
         self.parts.queues.close();
         let acknowledged = self.acknowledge(true);
-        self.meters.gauges(&self.parts, &self.assignments);
+        self.meters.gauges(&self.parts, &mut self.assignments);
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
         let closed = self.parts.source.close(left);
         ended?;

@@ -6,19 +6,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use portcullis_connector_api::{SendError, Sink, Token};
-use portcullis_flow::{Completions, FaultKind, Holdback, LaneQueues, Taken};
+use portcullis_flow::{Completions, Holdback, LaneQueues, Taken};
 
 use super::chain::{Chain, Tally};
+use super::judge::{Judgement, Out, judge};
+use super::origin::{OUTPUT, SourceIdentity};
 use super::revoked::{Revoked, Seen};
+use super::slot::AUDIT_WINDOW;
 use super::work::{Completion, Failure, Origin, Way, Work};
-use crate::plugin::{Outcome, Reason};
+use crate::plugin::Outcome;
 
 /// At most this many messages go through the chain together; a slice is what is waiting, it is never waited for.
 const SLICE: usize = 256;
 const IDLE_WAIT: Duration = Duration::from_millis(200);
 const AUDIT_WAIT: Duration = Duration::from_millis(50);
-/// Host calls are written to the audit in windows of this length.
-const AUDIT_WINDOW: Duration = Duration::from_secs(1);
+/// Retries begin calls of one plugin for so long, then it is the turn of what has come meanwhile: however many keys wait for
+/// an API that hangs, and however long each call takes, a message of another key waits for one round of calls.
+const RETRY_TURN: Duration = Duration::from_millis(100);
+/// So many rounds of calls are taken up for a plugin that waits: what is taken up and not begun is put back.
+const RETRY_ROUNDS: usize = 4;
+const FEWEST_RETRIES: usize = 32;
 
 pub(super) struct Lane {
     pub(super) index: usize,
@@ -26,6 +33,7 @@ pub(super) struct Lane {
     pub(super) completions: Arc<Completions<Completion>>,
     pub(super) chain: Chain,
     pub(super) sink: Arc<dyn Sink>,
+    pub(super) source: SourceIdentity,
     pub(super) holdback: Holdback<Work>,
     pub(super) parked: metrics::Gauge,
     pub(super) revoked: Arc<Revoked>,
@@ -78,13 +86,25 @@ impl Lane {
             }
             std::mem::swap(slice, &mut kept);
         }
+        self.kept = kept;
+        self.run_chain(slice, None);
+    }
+
+    /// Runs the chain from where each message stands, and sends what has passed. Messages of one key are in their order, and
+    /// all of them go before those of the key that wait. Past its `turn` a stage begins no call; what is left is due at once.
+    fn run_chain(&mut self, slice: &mut Vec<Work>, turn: Option<Duration>) {
+        let mut kept = std::mem::take(&mut self.kept);
         for stage in 0..self.chain.len() {
+            if !slice.iter().any(|work| work.stage == stage) {
+                continue;
+            }
             let mut tally = Tally::default();
             let started = Instant::now();
+            let step = Step { stage, until: turn.map(|turn| started + turn) };
             if self.chain.is_concurrent(stage) && slice.len() > 1 {
-                self.step_together(stage, slice, &mut kept, &mut tally);
+                self.step_together(step, slice, &mut kept, &mut tally);
             } else {
-                self.step_each(slice, &mut kept, &mut tally);
+                self.step_each(step, slice, &mut kept, &mut tally);
             }
             std::mem::swap(slice, &mut kept);
             tally.time = started.elapsed();
@@ -97,13 +117,21 @@ impl Lane {
     }
 
     /// One message after the other.
-    fn step_each(&mut self, slice: &mut Vec<Work>, kept: &mut Vec<Work>, tally: &mut Tally) {
+    fn step_each(&mut self, step: Step, slice: &mut Vec<Work>, kept: &mut Vec<Work>, tally: &mut Tally) {
         for mut work in slice.drain(..) {
             if self.is_over(work.token) {
                 continue;
             }
             // An earlier message of this slice may have parked the key at this very stage.
             if self.holdback.holds_back(work.key, work.number) {
+                self.holdback.push_behind(work.key, work.number, work);
+                continue;
+            }
+            if work.stage != step.stage {
+                kept.push(work);
+                continue;
+            }
+            if step.is_over() {
                 self.holdback.push_behind(work.key, work.number, work);
                 continue;
             }
@@ -119,14 +147,18 @@ impl Lane {
     /// Several messages at once, for a plugin that waits; they leave in their order. A message whose key was parked by an
     /// earlier one while it was in work itself waits behind that one: past this stage when it has passed it, else to be asked
     /// again, since what it did not pass may look different then.
-    fn step_together(&mut self, stage: usize, slice: &mut Vec<Work>, kept: &mut Vec<Work>, tally: &mut Tally) {
+    fn step_together(&mut self, step: Step, slice: &mut Vec<Work>, kept: &mut Vec<Work>, tally: &mut Tally) {
         let (queues, revoked, seen) = (&self.queues, &self.revoked, &mut self.seen);
-        let go_on = |work: &Work| !queues.is_closed() && !seen.is_gone(revoked, work.token);
-        let done = self.chain.process_together(stage, slice.drain(..), go_on);
+        let go_on = |work: &Work| {
+            work.stage == step.stage && !queues.is_closed() && !seen.is_gone(revoked, work.token) && !step.is_over()
+        };
+        let done = self.chain.process_together(step.stage, slice.drain(..), go_on);
         for (mut work, outcome) in done {
-            let Some(outcome) = outcome else { continue };
-            tally.add(&outcome);
-            if matches!(outcome, Outcome::Pass) {
+            if let Some(outcome) = &outcome {
+                tally.add(outcome);
+            }
+            let has_passed = work.stage != step.stage || matches!(outcome, Some(Outcome::Pass));
+            if work.stage == step.stage && has_passed {
                 work.passed();
             }
             if self.is_over(work.token) {
@@ -137,8 +169,9 @@ impl Lane {
                 continue;
             }
             match outcome {
-                Outcome::Pass => kept.push(work),
-                other => self.leave(work, other),
+                _ if has_passed => kept.push(work),
+                Some(other) => self.leave(work, other),
+                None => self.holdback.push_behind(work.key, work.number, work),
             }
         }
     }
@@ -160,60 +193,55 @@ impl Lane {
         outcome
     }
 
-    /// Messages whose pause is over, each followed by those that waited behind it.
+    /// Messages whose pause is over, and those that waited behind one that has passed. A message that was refused itself goes
+    /// before all others of its key, alone: an API that just said "later" is not asked for each of them too.
     fn retry_due(&mut self) {
-        while let Some((key, mut work)) = self.holdback.due(Instant::now()) {
-            if self.is_over(work.token) {
-                self.holdback.done(key);
-                continue;
-            }
-            let outcome = loop {
-                if work.stage >= self.chain.len() {
-                    break Outcome::Pass;
+        if self.holdback.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let rounds = |width: usize| (width * RETRY_ROUNDS).clamp(FEWEST_RETRIES, SLICE);
+        let most = self.chain.most_waiting().map_or(SLICE, rounds);
+        let (mut slice, mut alone) = (Vec::new(), Vec::new());
+        loop {
+            while slice.len() < most
+                && let Some((key, work)) = self.holdback.due(now)
+            {
+                if work.attempts > 0 {
+                    alone.push(key);
+                } else {
+                    // The next one of the key is due now, into the same slice.
+                    self.holdback.done(key);
                 }
-                let stage = work.stage;
-                let mut tally = Tally::default();
-                let started = Instant::now();
-                let outcome = self.step(&mut work);
-                tally.add(&outcome);
-                tally.time = started.elapsed();
-                self.chain.count(stage, &tally);
-                if !matches!(outcome, Outcome::Pass) {
-                    break outcome;
-                }
-            };
-            match outcome {
-                Outcome::Pass => self.send(&work),
-                other => match self.judge(&mut work, other) {
-                    Judgement::Again(at) => {
-                        self.holdback.again(key, work, at);
-                        continue;
-                    }
-                    judgement => self.take_out(&work, judgement),
-                },
+                slice.push(work);
             }
-            self.holdback.done(key);
+            if slice.is_empty() {
+                return;
+            }
+            self.run_chain(&mut slice, Some(RETRY_TURN));
+            // Those that have to wait again are the first of their keys again by now.
+            alone.drain(..).for_each(|key| self.holdback.done(key));
+            if now.elapsed() >= RETRY_TURN || self.audit_full.load(Ordering::Relaxed) {
+                return;
+            }
         }
     }
 
     /// A message that did not pass: parked, dropped or on its way out.
     fn leave(&mut self, mut work: Work, outcome: Outcome) {
-        match self.judge(&mut work, outcome) {
+        let Some(stage) = self.chain.stage(work.stage) else { return };
+        match judge(&stage.on, &mut work, outcome, &mut self.seed) {
             Judgement::Again(at) => self.holdback.park(work.key, work.number, work, at),
-            judgement => self.take_out(&work, judgement),
+            Judgement::Dropped => self.completions.push(Completion::Dropped(work.token)),
+            Judgement::Out(out) => self.take_out(&work, out),
         }
     }
 
-    fn take_out(&mut self, work: &Work, judgement: Judgement) {
-        let (kind, reason, way) = match judgement {
-            Judgement::Out(kind, reason, way) => (kind, reason, way),
-            Judgement::Dropped | Judgement::Again(_) => return self.completions.push(Completion::Dropped(work.token)),
-        };
+    fn take_out(&mut self, work: &Work, Out { kind, code, detail, way }: Out) {
         let Some(stage) = self.chain.stage(work.stage) else { return };
         let origin = Origin::Plugin(stage.plugin.clone());
         let attempts = work.attempts + 1;
-        let code = stable(reason.code, kind);
-        let failure = Failure { kind, code, detail: reason.detail, origin, attempts, way };
+        let failure = Failure { kind, code, detail, origin, attempts, way };
         self.completions.push(Completion::Failed(work.token, Box::new(failure)));
         if way == Way::Stop {
             // Nothing of its key may leave after it, and the intake learns of it only at its next turn.
@@ -226,45 +254,11 @@ impl Lane {
         self.queues.is_closed() || self.seen.is_gone(&self.revoked, token)
     }
 
-    /// What the operator's `on:` makes of an outcome.
-    fn judge(&mut self, work: &mut Work, outcome: Outcome) -> Judgement {
-        let Some(stage) = self.chain.stage(work.stage) else { return Judgement::Dropped };
-        let on = &stage.on;
-        match outcome {
-            // A pass never comes here; a drop that is allowed ends the message.
-            Outcome::Pass => Judgement::Dropped,
-            Outcome::Drop(_) if on.drop_allowed => Judgement::Dropped,
-            Outcome::Drop(reason) => Judgement::Out(
-                FaultKind::CapabilityDenied,
-                Reason {
-                    code: "drop_not_allowed".to_owned(),
-                    detail: format!("the plugin may not drop (on: {{ drop: allow }} is not set): {}", reason.detail),
-                },
-                on.fault,
-            ),
-            Outcome::Reject(reason) => Judgement::Out(FaultKind::Rejected, reason, on.reject),
-            Outcome::Retry(reason) => {
-                // A linear congruential step is enough to keep lanes from retrying in step.
-                self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                match on.backoff.delay(work.attempts + 1, self.seed) {
-                    Some(delay) => {
-                        work.attempts += 1;
-                        Judgement::Again(Instant::now() + delay)
-                    }
-                    None => Judgement::Out(FaultKind::RetriesExhausted, reason, on.fault),
-                }
-            }
-            Outcome::Fault(fault) => {
-                let code = fault.kind.as_str().to_owned();
-                Judgement::Out(fault.kind, Reason { code, detail: fault.detail }, on.fault)
-            }
-        }
-    }
-
     /// Hands a message to the sink; a full sink holds the lane, which fills the queue, which stops the intake.
     fn send(&mut self, work: &Work) {
-        while !self.is_over(work.token) {
-            match self.sink.send(&work.message, work.token) {
+        let origin = work.name.origin(&self.source, (work.partition, work.offset), OUTPUT);
+        while !self.queues.is_closed() && !self.seen.is_gone(&self.revoked, work.token) {
+            match self.sink.send_from(&work.message, origin, work.token) {
                 Ok(()) => return,
                 Err(SendError::Full) => self.sink.wait_for_room(IDLE_WAIT),
                 Err(SendError::Refused(refusal)) => {
@@ -276,22 +270,16 @@ impl Lane {
     }
 }
 
-/// The plugin's code where it is the short stable name that it should be. It goes into logs, headers and the audit, where
-/// nobody expects a sentence, a payload or another tool's syntax.
-fn stable(code: String, kind: FaultKind) -> String {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    match code.as_str() {
-        "" => kind.as_str().to_owned(),
-        text if text.chars().all(is_name) => code,
-        _ => "invalid_code".to_owned(),
-    }
+/// One stage's turn.
+#[derive(Clone, Copy)]
+struct Step {
+    stage: usize,
+    /// No call begins after this.
+    until: Option<Instant>,
 }
 
-enum Judgement {
-    /// To the same plugin again, at this time.
-    Again(Instant),
-    /// Done.
-    Dropped,
-    /// By this way, for this reason.
-    Out(FaultKind, Reason, Way),
+impl Step {
+    fn is_over(self) -> bool {
+        self.until.is_some_and(|until| Instant::now() >= until)
+    }
 }

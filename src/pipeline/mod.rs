@@ -2,6 +2,7 @@
 //! through the [`chain`] and hands it to the sink, [`confirm`] brings back what became of it, [`assignments`] knows what is
 //! not done yet, and the intake moves the source's position. [`dead_letter`] is the other way out.
 
+mod age;
 mod assignments;
 mod branch;
 mod breaker;
@@ -10,12 +11,15 @@ mod confirm;
 mod dead_letter;
 mod evidence;
 mod intake;
+mod judge;
 mod lane;
 mod meters;
+mod origin;
 mod outage;
 mod revoked;
 mod run;
 mod slot;
+mod slot_meters;
 mod stop;
 mod together;
 mod warnings;
@@ -24,7 +28,9 @@ mod work;
 pub use chain::{EgressMaker, Life, On, Stage};
 pub use dead_letter::HEADER_PREFIX;
 pub(crate) use evidence::actor;
-pub use run::{Blueprint, Bounds, PipelineError, Running, SinkMaker, SourceMaker, start};
+pub use meters::ReadCounts;
+pub use origin::SourceIdentity;
+pub use run::{Blueprint, Bounds, Inlet, PipelineError, Running, SinkMaker, SourceMaker, start};
 pub use stop::Stop;
 pub use work::Way;
 

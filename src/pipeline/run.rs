@@ -14,7 +14,7 @@ use super::branch::Branch;
 use super::chain::Stage;
 use super::confirm::{DeadLetterConfirm, SinkConfirm};
 use super::work::Completion;
-use super::{Identity, Stop};
+use super::{Identity, ReadCounts, SourceIdentity, Stop};
 use crate::plugin::Fault;
 use crate::telemetry::readiness::Readiness;
 
@@ -48,11 +48,21 @@ pub struct Blueprint {
     /// The plugins, in order.
     pub stages: Vec<Arc<Stage>>,
     /// Where messages come from; at least one, at most 256.
-    pub sources: Vec<SourceMaker>,
+    pub sources: Vec<Inlet>,
     /// Where they go.
     pub sink: SinkMaker,
     /// Where those go that failed.
     pub dead_letter: Option<SinkMaker>,
+    /// What sources and sinks count beside messages, each with its name in the metric.
+    pub counts: Vec<(String, ReadCounts)>,
+}
+
+/// Where messages come from.
+pub struct Inlet {
+    /// Opens it.
+    pub open: SourceMaker,
+    /// What names its messages.
+    pub identity: SourceIdentity,
 }
 
 /// Why a pipeline has ended before its time.

@@ -3,20 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use metrics::Counter;
 use portcullis_audit::{Counts, Recorder};
 use portcullis_flow::FaultKind;
 use portcullis_net::Egress;
 
 use super::Identity;
-use super::breaker::Admission;
-use super::chain::{Life, Stage, Tally};
+use super::breaker::{Admission, Probe};
+use super::chain::{Life, Stage, Tally, quarantined};
 use super::evidence;
+use super::slot_meters::SlotMeters;
 use super::work::Work;
 use crate::capability::Operation;
 use crate::plugin::{Fault, Instance, Outcome};
-use crate::telemetry::names::Metric;
 use crate::telemetry::readiness::Readiness;
+
+/// Host calls are written to the audit in windows of this length.
+pub(super) const AUDIT_WINDOW: Duration = Duration::from_secs(1);
 
 pub(super) struct Slot {
     pub(super) stage: Arc<Stage>,
@@ -31,7 +33,15 @@ pub(super) struct Slot {
     /// Bytes of log lines that were cut since the last time this was recorded.
     log_cut_bytes: u64,
     /// The place whose call decides whether the quarantine is over.
-    probe: Option<usize>,
+    probe: Option<(usize, Probe)>,
+    /// When the window of the audit ends.
+    next_flush: Instant,
+    /// Places whose instance was in work when the last window ended.
+    owed: Vec<bool>,
+    /// What the last instance that ended had used in its last call, until that is told.
+    ended_fuel: Option<u64>,
+    /// What this slot has added to the plugin's memory gauge, in bytes.
+    told_memory_bytes: u64,
     /// Where a quarantine is told, as this part.
     readiness: Readiness,
     part: String,
@@ -55,22 +65,26 @@ impl Slot {
             lost: 0,
             log_cut_bytes: 0,
             probe: None,
+            next_flush: Instant::now() + AUDIT_WINDOW,
+            owed: vec![false; places],
+            ended_fuel: None,
+            told_memory_bytes: 0,
             readiness,
         }
     }
 
-    /// Asked before each call: how much longer the plugin is left alone, if it is.
-    pub(super) fn quarantined(&mut self, place: usize) -> Option<Duration> {
+    /// Asked before each call: what its message meets instead while the plugin is left alone.
+    pub(super) fn quarantined(&mut self, place: usize) -> Option<Fault> {
         if !self.stage.breaker.is_tripped() {
             return None;
         }
         match self.stage.breaker.admit(Instant::now()) {
             Admission::Call => None,
-            Admission::Probe => {
-                self.probe = Some(place);
+            Admission::Probe(probe) => {
+                self.probe = Some((place, probe));
                 None
             }
-            Admission::Refused(left) => Some(left),
+            Admission::Refused(left, kind) => Some(quarantined(left, kind)),
         }
     }
 
@@ -90,8 +104,12 @@ impl Slot {
         self.places.get_mut(place).and_then(Option::take)
     }
 
-    /// Puts an instance back.
-    pub(super) fn put(&mut self, place: usize, instance: Instance) {
+    /// Puts an instance back. Where a window has ended during its call, what it has counted is taken now: at the end of the
+    /// next one it may be in work again.
+    pub(super) fn put(&mut self, place: usize, mut instance: Instance) {
+        if self.owed.get_mut(place).is_some_and(std::mem::take) {
+            self.collect(&mut instance);
+        }
         if let Some(empty) = self.places.get_mut(place) {
             *empty = Some(instance);
         }
@@ -114,13 +132,12 @@ impl Slot {
         identity: &Identity,
         recorder: &Recorder,
     ) {
-        let was_probe = self.probe.take_if(|probe| *probe == place).is_some();
+        let probe = self.probe.take_if(|(at, _)| *at == place);
         if let Outcome::Fault(fault) = outcome {
             self.faulted(place, fault, work, identity, recorder);
         } else {
-            if was_probe {
-                self.stage.breaker.recovered();
-                self.readiness.report(&self.part, None);
+            if probe.is_some_and(|(_, probe)| self.stage.breaker.recovered(probe)) {
+                self.tell_quarantine();
                 tracing::info!(pipeline = %identity.name, plugin = %self.stage.plugin.name(), "plugin is back from quarantine");
             }
             if self.stage.life == Life::Message {
@@ -132,14 +149,55 @@ impl Slot {
     /// Ends an instance; what it has used is kept.
     pub(super) fn retire(&mut self, place: usize) {
         if let Some(mut instance) = self.take(place) {
+            self.ended_fuel = Some(instance.fuel());
             self.collect(&mut instance);
         }
     }
 
-    pub(super) fn collect_usage(&mut self) {
+    /// Tells what a slice has cost. Of its fuel one call is told, which stands for all: asking after each would cost more.
+    pub(super) fn count(&mut self, tally: &Tally) {
+        self.meters.add(tally);
+        let ended = self.ended_fuel.take();
+        let fuel = self.places.first().and_then(Option::as_ref).map(Instance::fuel).or(ended);
+        if let Some(fuel) = fuel {
+            self.meters.fuel.record(fuel as f64);
+        }
+    }
+
+    /// Brings this slot's part of the plugin's memory up to date. To be asked when no instance is in work.
+    pub(super) fn tell_memory(&mut self) {
+        let bytes = self.places.iter().flatten().map(Instance::memory_bytes).sum();
+        let before = std::mem::replace(&mut self.told_memory_bytes, bytes);
+        // The gauge is all lanes': each adds and takes away what is its own.
+        self.meters.memory.increment(bytes as f64 - before as f64);
+    }
+
+    /// Tells on `/ready` and in the metrics whether the plugin is in quarantine. When its window is over it is not any more,
+    /// also while no message comes to be the probe.
+    fn tell_quarantine(&self) {
+        let breaker = &self.stage.breaker;
+        breaker.tell(Instant::now(), |kind| {
+            self.meters.quarantined.set(if kind.is_some() { 1.0 } else { 0.0 });
+            let window = breaker.window().as_secs();
+            self.readiness.report(&self.part, kind.map(|kind| format!("quarantined for {window} s: {kind}")));
+        });
+    }
+
+    /// The lane ends: nothing of it is told any more.
+    pub(super) fn end(&mut self) {
+        (0..self.places.len()).for_each(|place| self.retire(place));
+        self.tell_memory();
+        if self.stage.breaker.is_tripped() {
+            self.meters.quarantined.set(0.0);
+            self.readiness.report(&self.part, None);
+        }
+    }
+
+    fn collect_usage(&mut self) {
         for place in 0..self.places.len() {
             if let Some(mut instance) = self.take(place) {
                 self.collect(&mut instance);
+                // Not owed: it was in its place.
                 self.put(place, instance);
             }
         }
@@ -156,9 +214,32 @@ impl Slot {
         self.log_cut_bytes += usage.log_cut_bytes;
     }
 
-    /// Writes what was counted to the audit, exactly.
+    /// How long the window of the audit lasts yet.
+    pub(super) fn until_flush(&self) -> Duration {
+        self.next_flush.saturating_duration_since(Instant::now())
+    }
+
+    /// As [`flush`](Self::flush), once the window is over: for calls that take long, within a slice.
+    pub(super) fn flush_when_due(&mut self, identity: &Identity, recorder: &Recorder) {
+        if Instant::now() >= self.next_flush {
+            self.flush(identity, recorder);
+        }
+    }
+
+    /// Ends the window: writes what was counted to the audit, exactly. What an instance in work has counted is written with the
+    /// window in which its call ends.
     pub(super) fn flush(&mut self, identity: &Identity, recorder: &Recorder) {
+        self.next_flush = Instant::now() + AUDIT_WINDOW;
+        if self.stage.breaker.is_tripped() {
+            self.tell_quarantine();
+        }
+        for (owed, place) in self.owed.iter_mut().zip(&self.places) {
+            *owed = place.is_none();
+        }
         self.collect_usage();
+        if let Some(egress) = &self.egress {
+            self.meters.tell_egress(egress.decisions());
+        }
         let actor = identity.actor(&self.stage.plugin);
         self.counts.flush(recorder, &actor);
         let cut_bytes = std::mem::take(&mut self.log_cut_bytes);
@@ -180,58 +261,13 @@ impl Slot {
         }
         self.retire(place);
         self.lost += 1;
-        if self.stage.breaker.strike(Instant::now()) {
-            let quarantine = format!("quarantined for {} s: {}", self.stage.breaker.window().as_secs(), fault.kind);
-            self.readiness.report(&self.part, Some(quarantine));
+        if self.stage.breaker.strike(Instant::now(), fault.kind) {
+            self.tell_quarantine();
             recorder.record(evidence::disabled(actor, fault, self.stage.breaker.window()));
             tracing::error!(
                 pipeline = %identity.name, plugin = %self.stage.plugin.name(), kind = %fault.kind,
                 "plugin is quarantined: too many restarts"
             );
-        }
-    }
-}
-
-pub(super) struct SlotMeters {
-    pass: Counter,
-    drop: Counter,
-    reject: Counter,
-    retry: Counter,
-    fault: Counter,
-    time: Counter,
-    pub(super) restarts: Counter,
-    log_cut: Counter,
-}
-
-impl SlotMeters {
-    pub(super) fn new(identity: &Identity, plugin: &str) -> Self {
-        let labels = [("pipeline", &*identity.name), ("plugin", plugin)];
-        let calls = |verdict| Metric::PluginCalls.counter(&[labels[0], labels[1], ("verdict", verdict)]);
-        Self {
-            pass: calls("pass"),
-            drop: calls("drop"),
-            reject: calls("reject"),
-            retry: calls("retry"),
-            fault: calls("fault"),
-            time: Metric::PluginTime.counter(&labels),
-            restarts: Metric::PluginRestarts.counter(&labels),
-            log_cut: Metric::PluginLogCut.counter(&labels),
-        }
-    }
-
-    pub(super) fn add(&self, tally: &Tally) {
-        let counters = [
-            (&self.pass, tally.pass),
-            (&self.drop, tally.drop),
-            (&self.reject, tally.reject),
-            (&self.retry, tally.retry),
-            (&self.fault, tally.fault),
-            (&self.time, u64::try_from(tally.time.as_nanos()).unwrap_or(u64::MAX)),
-        ];
-        for (counter, amount) in counters {
-            if amount > 0 {
-                counter.increment(amount);
-            }
         }
     }
 }

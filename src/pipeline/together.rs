@@ -1,13 +1,15 @@
 //! Several messages at once at one stage, for a plugin that waits for the network: a lane that waited for each alone would
 //! do one message a round trip.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use portcullis_audit::Recorder;
+use tokio::time::sleep;
 
 use super::Identity;
-use super::chain::{quarantined, record};
+use super::chain::record;
 use super::slot::Slot;
 use super::work::Work;
 use crate::plugin::{Instance, Outcome};
@@ -30,6 +32,7 @@ pub(super) async fn run(
     let mut free: Vec<usize> = (0..slot.places.len()).rev().collect();
     let mut waiting = slice.enumerate();
     let mut running = FuturesUnordered::new();
+    let mut window = pin!(sleep(slot.until_flush()));
     loop {
         while let Some(place) = free.pop() {
             let Some((number, work)) = waiting.next() else { break };
@@ -38,14 +41,24 @@ pub(super) async fn run(
                 free.push(place);
                 continue;
             }
-            if let Some(left) = slot.quarantined(place) {
-                finish(number, work, Some(Outcome::Fault(quarantined(left))));
+            if let Some(fault) = slot.quarantined(place) {
+                finish(number, work, Some(Outcome::Fault(fault)));
                 free.push(place);
                 continue;
             }
             running.push(call(Turn { place, number, work, instance: slot.take(place) }, slot_parts(slot), identity));
         }
-        let Some((turn, outcome, made)) = running.next().await else { break };
+        let next = tokio::select! {
+            biased;
+            next = running.next() => next,
+            // A slice of calls that wait takes longer than a window of the audit.
+            () = &mut window => {
+                slot.flush_when_due(identity, recorder);
+                window.set(sleep(slot.until_flush()));
+                continue;
+            }
+        };
+        let Some((turn, outcome, made)) = next else { break };
         if made {
             slot.replaced();
         }
@@ -53,6 +66,7 @@ pub(super) async fn run(
             slot.put(turn.place, instance);
         }
         slot.after(turn.place, &outcome, &turn.work, identity, recorder);
+        slot.flush_when_due(identity, recorder);
         finish(turn.number, turn.work, Some(outcome));
         free.push(turn.place);
     }

@@ -21,7 +21,7 @@ impl Warnings {
             Origin::Plugin(plugin) => plugin.name(),
             other => other.stage(),
         };
-        let (kind, code, way) = (failure.kind.as_str(), &failure.code, failure.way);
+        let (kind, code, way) = (failure.kind.as_str(), failure.code.as_str(), failure.way);
         tracing::warn!(pipeline, plugin, kind, code, ?way, "a message has failed");
     }
 

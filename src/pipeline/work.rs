@@ -5,6 +5,7 @@ use std::sync::Arc;
 use portcullis_connector_api::{AssignmentId, ConnectorError, Message, Receipt, Refusal, Token};
 use portcullis_flow::{FaultKind, OrderKey, SizeBytes};
 
+use super::origin::Name;
 use crate::plugin::LinkedPlugin;
 
 /// A message on its way through a lane.
@@ -18,6 +19,8 @@ pub(super) struct Work {
     pub(super) key: OrderKey,
     pub(super) partition: i32,
     pub(super) offset: i64,
+    /// By which a sink knows it again.
+    pub(super) name: Name,
     /// The next plugin that gets it.
     pub(super) stage: usize,
     /// How often that plugin has asked for a retry.
@@ -62,13 +65,30 @@ pub(super) enum Completion {
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) kind: FaultKind,
-    /// A short stable name: the plugin's own code for a rejection, else the kind's.
-    pub(super) code: String,
+    pub(super) code: FailureCode,
     /// A sentence for a person; never a payload.
     pub(super) detail: String,
     pub(super) origin: Origin,
     pub(super) attempts: u32,
     pub(super) way: Way,
+}
+
+/// The short stable name of a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum FailureCode {
+    /// The bridge's own, mostly the kind's. There are few, so a metric may have them as a label.
+    Own(&'static str),
+    /// What the plugin called it.
+    Plugins(String),
+}
+
+impl FailureCode {
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            Self::Own(name) => name,
+            Self::Plugins(name) => name,
+        }
+    }
 }
 
 /// Which part of the pipeline a failure comes from.

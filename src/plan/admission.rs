@@ -1,7 +1,8 @@
 //! What every plugin passes before anything of it is compiled: its bytes against the lock, its types against the contract, its
 //! imports against its manifest, its manifest against the grants, its grants against the ceilings, its name against the others.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use portcullis_config::{Code, Diagnostic, Diagnostics, Grants, Location, Mode, Node, Pipeline, Plugin};
@@ -79,6 +80,8 @@ struct Named {
 
 /// A plugin that may be compiled.
 pub(super) struct Admitted {
+    /// The bytes that were examined.
+    pub(super) file: ComponentFile,
     pub(super) examined: Arc<Examined>,
     table: usize,
 }
@@ -120,15 +123,15 @@ impl<'a> Admission<'a> {
             tenant: pipeline.tenant.as_ref().map(|tenant| tenant.value.clone()),
             plugin: plugin.name.value.clone(),
             at: plugin.at.clone(),
-            component: plugin.component.value.display().to_string(),
+            component: shown(&plugin.component.value),
             digest: None,
             examined: None,
             lines: Vec::new(),
             refusals: Vec::new(),
             warnings: Vec::new(),
         });
-        let examined = match self.examine(pipeline, plugin, table) {
-            Ok(examined) => Arc::new(examined),
+        let (file, examined) = match self.examine(pipeline, plugin, table) {
+            Ok((file, examined)) => (file, Arc::new(examined)),
             Err(error) => {
                 self.refuse(pipeline, plugin, table, None, &error, wrong);
                 return None;
@@ -158,10 +161,15 @@ impl<'a> Admission<'a> {
             table.examined = Some(Arc::clone(&examined));
         }
         is_refused |= self.conflicts(pipeline, plugin, table, &examined, wrong);
-        (!is_refused).then_some(Admitted { examined, table })
+        (!is_refused).then_some(Admitted { file, examined, table })
     }
 
-    fn examine(&mut self, pipeline: &Pipeline, plugin: &Plugin, table: usize) -> Result<Examined, LinkError> {
+    fn examine(
+        &mut self,
+        pipeline: &Pipeline,
+        plugin: &Plugin,
+        table: usize,
+    ) -> Result<(ComponentFile, Examined), LinkError> {
         let file = ComponentFile::read(&plugin.component)?;
         let digest = file.digest();
         if let Some(table) = self.tables.get_mut(table) {
@@ -174,7 +182,8 @@ impl<'a> Admission<'a> {
         if let Some(drift) = self.locks.refuses_digest(pipeline, plugin, &digest) {
             return Err(LinkError::Drift { drift });
         }
-        self.sandbox.examine(&file)
+        let examined = self.sandbox.examine(&file)?;
+        Ok((file, examined))
     }
 
     /// Whether another component of this process has the same name and version: one of them is not what it says.
@@ -227,14 +236,6 @@ impl<'a> Admission<'a> {
         is_conflict
     }
 
-    /// What is left to say when a plugin was linked: that it is what was judged.
-    pub(super) fn linked(&self, admitted: &Admitted, digest: &str) -> Result<(), LinkError> {
-        if admitted.examined.digest == digest {
-            return Ok(());
-        }
-        Err(LinkError::Changed { checked: admitted.examined.digest.clone(), found: digest.to_owned() })
-    }
-
     /// A plugin that was admitted and then did not compile, link or start.
     pub(super) fn failed(
         &mut self,
@@ -248,11 +249,17 @@ impl<'a> Admission<'a> {
     }
 
     /// A linked plugin as the lock has it.
-    pub(super) fn locked(&self, pipeline: &Pipeline, plugin: &Plugin, admitted: &Admitted) -> LockedPlugin {
+    pub(super) fn locked(
+        &self,
+        pipeline: &Pipeline,
+        plugin: &Plugin,
+        admitted: &Admitted,
+        files: BTreeMap<String, String>,
+    ) -> LockedPlugin {
         let limits = self.node.limits_of(pipeline, plugin);
         let egress = plugin.grants.egress.as_ref();
         let policy = egress.map(|grant| self.networks.policy(pipeline, grant).version().to_string());
-        LockedPlugin::new(pipeline, plugin, &limits, &admitted.examined, policy)
+        LockedPlugin::new(pipeline, plugin, &limits, &admitted.examined, policy, files)
     }
 
     /// Compares a pipeline with its lock.
@@ -306,4 +313,16 @@ impl<'a> Admission<'a> {
             digest: self.tables.get(table).and_then(|table| table.digest.clone()),
         }
     }
+}
+
+/// A path for people: `pipelines/../plugins/x.wasm` is `plugins/x.wasm`. Files are opened by the path as it was typed.
+fn shown(path: &Path) -> String {
+    let mut parts: Vec<Component<'_>> = Vec::new();
+    for part in path.components() {
+        match (part, parts.last()) {
+            (Component::ParentDir, Some(Component::Normal(_))) => drop(parts.pop()),
+            _ => parts.push(part),
+        }
+    }
+    parts.iter().collect::<PathBuf>().display().to_string()
 }

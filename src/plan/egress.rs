@@ -2,7 +2,7 @@
 //! what is wrong with them is refused before anything runs; opened when the pipeline starts and the audit is there.
 
 use std::cell::OnceCell;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +10,18 @@ use std::time::Duration;
 use portcullis_audit::{Mode as AuditMode, Recorder};
 use portcullis_config::{
     Code, Diagnostic, Diagnostics, EgressGrant, EgressMode, EgressRule, Location, Node, Pipeline, Plugin, Rate, Roots,
+    read_file,
 };
 use portcullis_net::{
     Egress, NetLimits, Resolver, ResolverSettings, RuleTls, Secret, SecretHeader, Servers, Settings, TlsError,
     roots_from_pem, system_roots,
 };
-use portcullis_policy::{Host, Mode, OwnEndpoints, Policy, PolicyParts};
+use portcullis_policy::{Mode, OwnEndpoints, Policy, PolicyParts};
 use rustls::RootCertStore;
 
 use super::levels::Levels;
+use super::locked::digest_text;
+use super::own::OwnText;
 use crate::pipeline::EgressMaker;
 use crate::plugin::{LinkedPlugin, waiting_handle};
 
@@ -35,17 +38,11 @@ pub(super) struct Networks<'a> {
     roots: OnceCell<Result<Arc<RootCertStore>, TlsError>>,
 }
 
-/// Endpoints of the bridge by text. They are looked up when a network is opened: brokers move.
-#[derive(Clone, Debug, Default)]
-pub(super) struct OwnText {
-    /// `host:port`, as bootstrap lists have them.
-    pub(super) endpoints: Vec<String>,
-    pub(super) admin: Option<SocketAddr>,
-}
-
 /// The network of one plugin, not opened yet.
 pub(super) struct Network {
     pub(super) policy: Policy,
+    /// What was read of the files that rules name, as a lock has it.
+    pub(super) files: BTreeMap<String, String>,
     own: OwnText,
     rule_tls: Vec<RuleTls>,
     secrets: Vec<SecretHeader>,
@@ -62,7 +59,7 @@ impl<'a> Networks<'a> {
 
     /// The policy of a plugin's grant, before any address of the bridge is known.
     pub(super) fn policy(&self, pipeline: &Pipeline, grant: &EgressGrant) -> Policy {
-        Policy::new(self.parts(pipeline, grant, own_endpoints(&self.own, false)))
+        Policy::new(self.parts(pipeline, grant, self.own.typed()))
     }
 
     /// What the policy of a plugin's grant is made of.
@@ -89,9 +86,9 @@ impl<'a> Networks<'a> {
         }
     }
 
-    /// The endpoints of the bridge, those of names only with `look_up`.
+    /// The endpoints of the bridge, with the addresses of their names only with `look_up`. No cluster is asked.
     pub(super) fn own(&self, look_up: bool) -> OwnEndpoints {
-        own_endpoints(&self.own, look_up)
+        if look_up { self.own.looked_up() } else { self.own.typed() }
     }
 
     /// Everything about a plugin's network that can be wrong before it is used.
@@ -104,10 +101,11 @@ impl<'a> Networks<'a> {
         let roots = if needs_roots { self.roots(&grant.at) } else { Ok(Arc::new(RootCertStore::empty())) };
         let roots = roots.map_err(|diagnostic| wrong.push(diagnostic)).ok();
         let mut rule_tls = Vec::new();
+        let mut files = BTreeMap::new();
         let mut secrets = Vec::new();
         for (index, rule) in grant.rules.iter().enumerate() {
             if let Some(roots) = &roots {
-                match rule_profile(index, rule, roots) {
+                match rule_profile(index, rule, roots, &mut files) {
                     Ok(profile) => rule_tls.extend(profile),
                     Err(diagnostic) => wrong.push(diagnostic),
                 }
@@ -123,6 +121,7 @@ impl<'a> Networks<'a> {
         let (Some(resolver), Some(roots), true) = (resolver, roots, wrong.is_empty()) else { return Err(wrong) };
         Ok(Some(Network {
             policy: self.policy(pipeline, grant),
+            files,
             own: self.own.clone(),
             rule_tls,
             secrets,
@@ -153,7 +152,9 @@ impl<'a> Networks<'a> {
     fn roots(&self, at: &Location) -> Result<Arc<RootCertStore>, Diagnostic> {
         let made = self.roots.get_or_init(|| match &self.node.egress.tls.roots.value {
             Roots::System => system_roots(),
-            Roots::File(path) => std::fs::read(path).map_or(Err(TlsError::NoCertificate), |pem| roots_from_pem(&pem)),
+            Roots::File(path) => {
+                read_file(path, MAX_PEM_BYTES).map_or(Err(TlsError::NoCertificate), |pem| roots_from_pem(&pem))
+            }
         });
         made.as_ref().map(Arc::clone).map_err(|error| {
             let roots = match &self.node.egress.tls.roots.value {
@@ -172,10 +173,9 @@ impl Network {
         let tenant: Option<Arc<str>> = pipeline.tenant.as_ref().map(|tenant| tenant.as_str().into());
         let name: Arc<str> = pipeline.name.as_str().into();
         let actor = crate::pipeline::actor(tenant.as_ref(), &name, linked);
-        let plugin: Arc<str> = linked.name().into();
         Box::new(move |recorder: &Recorder| {
             Egress::new(Settings {
-                policy: Arc::new(self.policy.with_own(own_endpoints(&self.own, true))),
+                policy: Arc::new(self.policy.with_own(self.own.complete())),
                 rule_tls: self.rule_tls,
                 secrets: self.secrets,
                 roots: self.roots,
@@ -186,49 +186,17 @@ impl Network {
                 mode: AuditMode::Buffered,
                 resolver: self.resolver,
                 tenant: tenant.unwrap_or_default(),
-                plugin,
-                pipeline: name,
             })
         })
     }
 }
 
-/// The endpoints of the bridge. With `look_up`, names of brokers are resolved the way the Kafka client resolves them; a name
-/// that has no address now is still refused as a name.
-fn own_endpoints(text: &OwnText, look_up: bool) -> OwnEndpoints {
-    let mut own = OwnEndpoints::default();
-    for endpoint in &text.endpoints {
-        // The Kafka client takes the same port where none was typed.
-        let (host, port) = endpoint.rsplit_once(':').unwrap_or((endpoint.as_str(), "9092"));
-        let Ok(port) = port.parse::<u16>() else { continue };
-        match portcullis_policy::parse_host(host) {
-            Ok(Host::Address(address)) => own.sockets.push(SocketAddr::new(address, port)),
-            Ok(Host::Name(name)) => own.names.push((name, port)),
-            // `localhost` and the like are no names for a plugin, so only their addresses matter.
-            Err(_) if host == "localhost" => {
-                own.sockets.extend(
-                    [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
-                        .map(|ip: IpAddr| SocketAddr::new(ip, port)),
-                );
-            }
-            Err(_) => {}
-        }
-        if look_up && let Ok(addresses) = (host.trim_matches(['[', ']']), port).to_socket_addrs() {
-            own.sockets.extend(addresses);
-        }
-    }
-    own.sockets.extend(text.admin);
-    own.interfaces = interfaces();
-    own
-}
-
-/// The addresses of this machine but those of the loopback device, which are a special range anyway.
-fn interfaces() -> Vec<IpAddr> {
-    let found = if_addrs::get_if_addrs().unwrap_or_default();
-    found.into_iter().filter(|interface| interface.name != "lo" && !interface.is_loopback()).map(|i| i.ip()).collect()
-}
-
-fn rule_profile(index: usize, rule: &EgressRule, roots: &Arc<RootCertStore>) -> Result<Option<RuleTls>, Diagnostic> {
+fn rule_profile(
+    index: usize,
+    rule: &EgressRule,
+    roots: &Arc<RootCertStore>,
+    files: &mut BTreeMap<String, String>,
+) -> Result<Option<RuleTls>, Diagnostic> {
     if rule.ca.is_none() && rule.client_cert.is_none() {
         return Ok(None);
     }
@@ -237,6 +205,11 @@ fn rule_profile(index: usize, rule: &EgressRule, roots: &Arc<RootCertStore>) -> 
         Some(client) => Some((pem(&client.cert.value, &client.cert.at)?, pem(&client.key.value, &client.key.at)?)),
         None => None,
     };
+    // Not of the key: a digest of a secret is a means to try out guesses.
+    let read = [("ca", ca.as_ref()), ("client_cert", client.as_ref().map(|(cert, _)| cert))];
+    for (key, bytes) in read.into_iter().filter_map(|(key, bytes)| Some((key, bytes?))) {
+        files.insert(format!("egress[{index}].{key}"), digest_text(bytes));
+    }
     let pair = client.as_ref().map(|(cert, key)| (&cert[..], &key[..]));
     let at = rule.ca.as_ref().map_or(&rule.at, |file| &file.at);
     let profile = RuleTls::new(index, ca.as_deref(), pair, roots);
@@ -244,12 +217,8 @@ fn rule_profile(index: usize, rule: &EgressRule, roots: &Arc<RootCertStore>) -> 
 }
 
 fn pem(path: &Path, at: &Location) -> Result<Vec<u8>, Diagnostic> {
-    let unreadable = |error: String| at.diagnostic(Code::FileUnreadable, format!("{}: {error}", path.display()));
-    let size = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
-    if size > MAX_PEM_BYTES {
-        return Err(unreadable(format!("larger than {MAX_PEM_BYTES} bytes")));
-    }
-    std::fs::read(path).map_err(|error| unreadable(error.to_string()))
+    read_file(path, MAX_PEM_BYTES)
+        .map_err(|error| at.diagnostic(Code::FileUnreadable, format!("{}: {error}", path.display())))
 }
 
 fn limits(limits: &portcullis_config::Limits) -> NetLimits {

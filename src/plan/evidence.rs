@@ -79,7 +79,6 @@ pub(crate) fn refused(error: &LinkError) -> Refused {
         LinkError::GrantAboveCeiling { .. } => Refused::GrantAboveCeiling,
         LinkError::Drift { .. } => Refused::LockDrift,
         LinkError::NameConflict { .. } => Refused::NameConflict,
-        LinkError::Changed { .. } => Refused::DigestMismatch,
         LinkError::ImportNotGranted { .. } => Refused::ImportDenied,
         LinkError::ImportNotAvailable { .. } => Refused::ImportNotAvailable,
         LinkError::ImportUnknown { .. } | LinkError::Imports { .. } => Refused::ImportUnknown,

@@ -12,8 +12,9 @@ use portcullis_policy::{Mode, Name, OwnEndpoints, Policy, PolicyParts, Smallest}
 
 use super::egress::Networks;
 use super::levels::Levels;
+use super::own::OwnText;
 use super::walk::{Answered, Asked, Walk, walk};
-use super::{Options, Refusal, own_text, read};
+use super::{Options, Refusal, read};
 
 /// A plugin that is asked about.
 pub(crate) struct Subject {
@@ -59,7 +60,7 @@ impl Subject {
         }
         let (pipeline, plugin) = find(&pipelines, plugin).map_err(Diagnostics::from)?;
         let levels = Levels::of(&node);
-        let networks = Networks::new(&node, &levels, own_text(&node, &pipelines, options));
+        let networks = Networks::new(&node, &levels, OwnText::of(&node, &pipelines, options.instead.as_ref()));
         let at = plugin.grants.egress.as_ref().map_or(&plugin.at, |grant| &grant.at);
         let resolver = resolve.then(|| networks.resolver(at)).transpose().map_err(Diagnostics::from)?;
         let none = EgressGrant { at: at.clone(), rules: Vec::new(), mode: Setting::default_of(EgressMode::Enforce) };

@@ -25,13 +25,13 @@ struct Level {
 impl Levels {
     pub(super) fn of(node: &Node) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let all_shares: u64 = node.tenants.values().map(|tenant| u64::from(tenant.cpu_share())).sum();
+        let shares: Vec<u64> = node.tenants.values().map(|tenant| u64::from(tenant.cpu_share())).collect();
         // Who is alone shares with nobody, and then a turn would be a price for nothing.
-        let shared = node.tenants.len() > 1;
-        let tenants = node.tenants.iter().map(|(name, tenant)| {
-            let turns = shared.then(|| Arc::new(Turns::of_share(cores, u64::from(tenant.cpu_share()), all_shares)));
-            (name.clone(), (Level::new(Scope::Tenant, &tenant.limits), turns))
-        });
+        let mut turns = if shares.len() > 1 { Turns::among(cores, &shares) } else { Vec::new() }.into_iter();
+        let tenants = node
+            .tenants
+            .iter()
+            .map(|(name, tenant)| (name.clone(), (Level::new(Scope::Tenant, &tenant.limits), turns.next())));
         Self { tenants: tenants.collect(), node: Level::new(Scope::Node, &node.limits) }
     }
 

@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use portcullis_config::{Code, Diagnostic, Diagnostics, Location, Pipeline};
+use portcullis_config::{Code, Diagnostic, Diagnostics, Location, Pipeline, read_file};
 use serde::{Deserialize, Serialize};
 
 use super::locked::{LockedPipeline, LockedPlugin};
@@ -138,11 +138,11 @@ pub(crate) fn write(pipelines: &[(PathBuf, String, LockedPipeline)]) -> std::io:
         let path = of.join(LOCK_FILE);
         let mut text = serde_json::to_string_pretty(&lock)?;
         text.push('\n');
-        let changed = fs::read(&path).is_ok_and(|old| old == text.as_bytes());
-        if !changed {
+        let unchanged = read_file(&path, MAX_BYTES).is_ok_and(|old| old == text.as_bytes());
+        if !unchanged {
             replace(&path, text.as_bytes())?;
         }
-        written.push((path, !changed));
+        written.push((path, !unchanged));
     }
     Ok(written)
 }
@@ -170,18 +170,11 @@ fn read(folder: &Path) -> Result<Option<Lock>, Diagnostic> {
         let diagnostic = Location::of_file(&path).diagnostic(Code::Other("lock.invalid"), message);
         diagnostic.help("`portcullis link --update` writes it anew")
     };
-    let file = match fs::File::open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+    let bytes = match read_file(&path, MAX_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(wrong(format!("the lock cannot be read: {error}"))),
     };
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|error| wrong(format!("the lock cannot be read: {error}")))?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(wrong(format!("the lock has more than {MAX_BYTES} bytes")));
-    }
     let lock: Lock = serde_json::from_slice(&bytes).map_err(|error| wrong(format!("this is no lock: {error}")))?;
     if lock.lock == VERSION {
         return Ok(Some(lock));

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use portcullis_config::{
-    EgressRule, Grants, Instance, Limits, Location, Pipeline, Plugin, format_duration, format_size,
+    EgressRule, Grants, Instance, Limits, Location, Pipeline, Plugin, SecretSource, format_duration, format_size,
 };
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::lock::{Drift, folder};
 use crate::plugin::Examined;
@@ -39,6 +40,12 @@ pub(crate) struct LockedPlugin {
     pub(crate) budgets: BTreeMap<String, String>,
     /// The digest of the egress policy: its rules with the denies and ceilings over them.
     pub(crate) policy: Option<String>,
+    /// The digest of the configuration as it was typed, with the files that it inlines and without what variables hold.
+    #[serde(default)]
+    pub(crate) config: Option<String>,
+    /// The digests of the files that rules name: `egress[0].ca`, and of `client_cert` the certificate.
+    #[serde(default)]
+    pub(crate) files: BTreeMap<String, String>,
 }
 
 /// A manifest in a lock.
@@ -86,6 +93,7 @@ impl LockedPlugin {
         limits: &Limits,
         examined: &Examined,
         policy: Option<String>,
+        files: BTreeMap<String, String>,
     ) -> Self {
         let from = folder(&pipeline.file);
         let component = plugin.component.strip_prefix(&from).unwrap_or(&plugin.component);
@@ -109,6 +117,8 @@ impl LockedPlugin {
             grants: grants(&plugin.grants, &from),
             budgets: budgets(limits, plugin.instance.value),
             policy,
+            config: plugin.config.as_ref().map(|config| digest_text(config.to_typed_json().as_bytes())),
+            files,
         }
     }
 
@@ -133,6 +143,10 @@ impl LockedPlugin {
         for (key, was, is) in pairs(&self.budgets, &found.budgets) {
             compare(&format!("limits.{key}"), was, is);
         }
+        compare("config", or_none(self.config.as_deref()), or_none(found.config.as_deref()));
+        for (key, was, is) in pairs(&self.files, &found.files) {
+            compare(&format!("grants.{key}"), was, is);
+        }
         // The rules say it better where they differ themselves; what is left is a deny or a ceiling above them.
         if self.grants == found.grants {
             compare("policy", or_none(self.policy.as_deref()), or_none(found.policy.as_deref()));
@@ -141,6 +155,12 @@ impl LockedPlugin {
 }
 
 const NONE: &str = "none";
+
+/// As a lock has it.
+pub(super) fn digest_text(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().fold("sha256:".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}
 
 fn or_none(text: Option<&str>) -> &str {
     text.unwrap_or(NONE)
@@ -187,7 +207,7 @@ fn grants(grants: &Grants, from: &Path) -> BTreeMap<String, String> {
     map
 }
 
-/// A rule with what is done for it; of a secret its header's name and never its value.
+/// A rule with what is done for it; of a secret its header's name and where it comes from, never what it is.
 fn rule_text(rule: &EgressRule, from: &Path) -> String {
     let path = |path: &Path| path.strip_prefix(from).unwrap_or(path).display().to_string();
     let mut text = rule.rule.canonical();
@@ -198,17 +218,17 @@ fn rule_text(rule: &EgressRule, from: &Path) -> String {
         text.push_str(&format!(" client_cert {} {}", path(&cert.cert), path(&cert.key)));
     }
     for secret in &rule.secrets {
-        text.push_str(&format!(" secret {}", secret.name.value));
+        let source = match &secret.source {
+            SecretSource::Env(name) => format!("env {name}"),
+            SecretSource::File(file) => format!("file {}", path(file)),
+        };
+        text.push_str(&format!(" secret {} {source}", secret.name.value));
     }
     text
 }
 
 fn budgets(limits: &Limits, instance: Instance) -> BTreeMap<String, String> {
-    let instance = match instance {
-        Instance::Batch => "batch",
-        Instance::Message => "message",
-        _ => "lane",
-    };
+    let instance = instance.as_str();
     let speed = |bytes: &portcullis_config::Located<u64>| format!("{}/s", format_size(bytes.value));
     let rows = [
         ("deadline", Some(format_duration(limits.deadline.value))),
@@ -244,6 +264,7 @@ pub(crate) fn place<'a>(pipeline: &'a Pipeline, drift: &Drift, limits: Option<&'
         Some(("grants", key)) => place_of_grant(&plugin.grants, key),
         Some(("limits", key)) => limits.and_then(|limits| place_of_limit(limits, plugin, key)),
         _ if drift.what == "policy" => plugin.grants.egress.as_ref().map(|egress| &egress.at),
+        _ if drift.what == "config" => plugin.config.as_ref().map(|config| &config.at),
         _ if drift.what == "digest" => plugin.digest.as_ref().map(|digest| &digest.at),
         _ => None,
     };
@@ -260,9 +281,15 @@ fn place_of_grant<'a>(grants: &'a Grants, key: &str) -> Option<&'a Location> {
         "random" => grants.random.as_ref(),
         "egress_mode" => grants.egress.as_ref().map(|egress| egress.mode.at.as_ref().unwrap_or(&egress.at)),
         rule => {
-            let index: usize = rule.strip_prefix("egress[")?.strip_suffix(']')?.parse().ok()?;
+            let (index, file) = rule.strip_prefix("egress[")?.split_once(']')?;
             let egress = grants.egress.as_ref()?;
-            Some(egress.rules.get(index).map_or(&egress.at, |rule| &rule.at))
+            let Some(rule) = egress.rules.get(index.parse::<usize>().ok()?) else { return Some(&egress.at) };
+            let file = match file {
+                ".ca" => rule.ca.as_ref().map(|ca| &ca.at),
+                ".client_cert" => rule.client_cert.as_ref().map(|client| &client.cert.at),
+                _ => None,
+            };
+            Some(file.unwrap_or(&rule.at))
         }
     }
 }

@@ -2,6 +2,7 @@
 //! settings checked. No decision is taken after it; what it refuses was never started.
 
 mod admission;
+pub(crate) mod description;
 mod egress;
 pub(crate) mod evidence;
 pub(crate) mod explain;
@@ -11,7 +12,10 @@ mod levels;
 mod link_table;
 mod lock;
 mod locked;
+mod loops;
+mod own;
 mod plugins;
+mod remarks;
 pub(crate) mod suggest;
 pub(crate) mod walk;
 
@@ -21,7 +25,7 @@ pub(crate) use link_table::least;
 pub use link_table::{Asked, Line, Verdict};
 pub use lock::{LOCK_FILE, LockUse};
 
-pub use guarantee::Guarantee;
+pub use guarantee::{Guarantee, Promise};
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,10 +40,11 @@ use portcullis_flow::QueueSum;
 use sha2::{Digest, Sha256};
 
 use self::admission::Admission;
-use self::egress::{Networks, OwnText};
+use self::egress::Networks;
 use self::levels::Levels;
 use self::lock::Locks;
 use self::locked::LockedPipeline;
+use self::own::OwnText;
 use crate::connectors::{Instead, SinkPlan, SourcePlan};
 use crate::pipeline::Stage;
 use crate::plugin::{Sandbox, SandboxOptions};
@@ -54,6 +59,8 @@ pub struct Plan {
     pub sandbox: Arc<Sandbox>,
     /// One for each plugin of each pipeline.
     pub tables: Vec<Table>,
+    /// The digest of the bytes of the configuration files, as they were parsed.
+    files: [u8; 32],
 }
 
 impl Plan {
@@ -71,15 +78,10 @@ impl Plan {
     /// SHA-256, in hexadecimal digits, over the files that the plan was made of, for the audit: two starts with the same one
     /// had the same configuration. Values from the environment are not in it.
     pub fn digest(&self) -> String {
-        let files = self.pipelines.iter().map(|pipeline| &pipeline.config.file).chain(&self.node.file);
-        let mut digest = Sha256::new();
-        for stage in self.pipelines.iter().flat_map(|pipeline| &pipeline.stages) {
-            digest.update(Sha256::digest(stage.plugin.spec().config_json.as_bytes()));
-        }
-        for file in files {
-            let bytes = std::fs::read(file).unwrap_or_default();
-            digest.update((bytes.len() as u64).to_be_bytes());
-            digest.update(bytes);
+        let mut digest = Sha256::new_with_prefix(self.files);
+        for plugin in self.pipelines.iter().flat_map(|pipeline| &pipeline.locked.plugins) {
+            let parts = plugin.config.iter().chain(plugin.files.values());
+            parts.for_each(|part| digest.update(Sha256::digest(part.as_bytes())));
         }
         digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
@@ -100,7 +102,7 @@ pub struct PipelinePlan {
     /// What the queues of its tenant and of the node hold together.
     pub queue_sums: Vec<Arc<QueueSum>>,
     /// What source and sink can promise together.
-    pub guarantee: Guarantee,
+    pub promise: Promise,
     /// What was linked, as a lock has it.
     pub(crate) locked: LockedPipeline,
 }
@@ -165,6 +167,7 @@ pub struct Typed {
     pub node: Node,
     pipelines: Vec<Pipeline>,
     wrong: Diagnostics,
+    files: [u8; 32],
 }
 
 /// Reads the node's file and every pipeline file.
@@ -177,33 +180,57 @@ pub fn read(files: &[PathBuf], options: &Options<'_>) -> Result<Typed, Refusal> 
     let first = files.first().map(PathBuf::as_path);
     let mut wrong = Diagnostics::new();
     let node_file = portcullis_config::discover_node(options.node_file, first);
-    let node = portcullis_config::read_node(node_file.as_deref(), options.environment, &options.flags)
-        .map_err(|diagnostics| wrong.extend(diagnostics));
+    let mut digest = Sha256::new();
+    let node = read_node(node_file.as_deref(), options, &mut digest).map_err(|diagnostics| wrong.extend(diagnostics));
     let mut pipelines = Vec::new();
     for file in &files {
-        match portcullis_config::read_pipeline(file, options.environment) {
+        let bytes = bytes_of(file, &mut digest);
+        let pipeline = bytes.and_then(|bytes| match &node {
+            Ok(node) => node.load_pipeline(file, &bytes, options.environment),
+            // Nothing starts: what else is wrong is said too, and what may be named is not known.
+            Err(()) => portcullis_config::load_pipeline(file, &bytes, options.environment),
+        });
+        match pipeline {
             Ok(pipeline) => pipelines.push(pipeline),
             Err(diagnostics) => wrong.extend(diagnostics),
         }
     }
     match node {
-        Ok(node) => Ok(Typed { node, pipelines, wrong }),
+        Ok(node) => Ok(Typed { node, pipelines, wrong, files: digest.finalize().into() }),
         Err(()) => Err(wrong.into()),
     }
 }
 
+fn read_node(file: Option<&Path>, options: &Options<'_>, digest: &mut Sha256) -> Result<Node, Diagnostics> {
+    let bytes = file.map(|file| bytes_of(file, digest)).transpose()?;
+    portcullis_config::load_node(file.zip(bytes.as_deref()), options.environment, &options.flags)
+}
+
+/// The bytes of a file. What is digested is what is parsed, whatever happens to the file meanwhile.
+fn bytes_of(file: &Path, digest: &mut Sha256) -> Result<Vec<u8>, Diagnostics> {
+    let bytes = portcullis_config::configuration_bytes(file)?;
+    digest.update(Sha256::digest(&bytes));
+    Ok(bytes)
+}
+
 impl Typed {
+    /// Of what was made and not read.
+    pub(crate) fn of(node: Node, pipelines: Vec<Pipeline>) -> Self {
+        Self { node, pipelines, wrong: Diagnostics::new(), files: [0; 32] }
+    }
+
     /// Links, configures and completes everything.
     ///
     /// # Errors
     /// All that is wrong with all files at once.
     pub fn resolve(self, options: &Options<'_>) -> Result<Plan, Refusal> {
-        let Self { mut node, pipelines, mut wrong } = self;
+        let Self { mut node, pipelines, mut wrong, files } = self;
         let consent = options.consent.iter().map(|net| Located::new(*net, Location::of("the command line")));
         node.egress.consent.extend(consent);
         check_names(&pipelines, &mut wrong);
         for pipeline in &pipelines {
             wrong.extend(node.check(pipeline));
+            loops::on_nats(pipeline).into_iter().for_each(|diagnostic| wrong.push(diagnostic));
         }
         let sandbox = match sandbox(&node, options) {
             Ok(sandbox) => sandbox,
@@ -214,7 +241,7 @@ impl Typed {
         };
         let mut plans = Vec::new();
         let levels = Levels::of(&node);
-        let networks = Networks::new(&node, &levels, own_text(&node, &pipelines, options));
+        let networks = Networks::new(&node, &levels, OwnText::of(&node, &pipelines, options.instead.as_ref()));
         let locks = Locks::read(&pipelines, options.lock, &mut wrong);
         let mut admission = Admission::new(&sandbox, &node, &networks, locks, &wrong);
         for pipeline in pipelines {
@@ -226,7 +253,7 @@ impl Typed {
         }
         let (tables, plugins) = admission.end();
         if wrong.is_empty() {
-            Ok(Plan { node, pipelines: plans, sandbox, tables })
+            Ok(Plan { node, pipelines: plans, sandbox, tables, files })
         } else {
             Err(Refusal { diagnostics: wrong, plugins, node: Some(Box::new(node)), tables })
         }
@@ -252,25 +279,30 @@ impl Resolver<'_> {
         let sources: Vec<_> = pipeline.sources.iter().map(|source| self.source(source)).collect();
         let sources: Vec<_> = sources.into_iter().filter_map(&mut keep).collect();
         let mut keep_sink = |result: Result<_, Diagnostic>| result.map_err(|diagnostic| wrong.push(diagnostic)).ok();
-        let sink = keep_sink(self.sink(&pipeline.sink, &forbidden));
+        let owner = owner(&pipeline);
+        let sink = keep_sink(self.sink(&pipeline.sink, &forbidden, &owner));
         let dead_letter =
-            pipeline.dead_letter.as_ref().map(|letters| keep_sink(self.sink(letters, &self.audit_topic())));
+            pipeline.dead_letter.as_ref().map(|letters| keep_sink(self.sink(letters, &self.audit_topic(), &owner)));
         let (stages, locked) = plugins::link(admission, &pipeline, self.networks, self.levels, &mut wrong);
         let (Some(sink), true) = (sink, wrong.is_empty()) else {
             return Err(wrong);
         };
-        let guarantee = guarantee::of(&sources);
+        let promise = guarantee::of(&sources, &sink);
         let queue_sums = self.levels.queue(pipeline.tenant.as_ref().map(|tenant| tenant.as_str()));
         let dead_letter = dead_letter.flatten();
-        Ok(PipelinePlan { sources, stages, sink, dead_letter, queue_sums, guarantee, locked, config: pipeline })
+        Ok(PipelinePlan { sources, stages, sink, dead_letter, queue_sums, promise, locked, config: pipeline })
     }
 
     /// A topic that a sink must never reach: the evidence, the dead letters, and the pipeline's own source, which would send
     /// its messages round for ever. The same name on another cluster is another topic: mirrors are made of that.
     fn forbidden_topics(&self, pipeline: &Pipeline) -> Vec<String> {
         let mut topics = self.audit_topic();
-        if let Some(Located { value: Sink::Kafka(letters), .. }) = &pipeline.dead_letter {
-            topics.push(letters.topic.value.to_string());
+        match (&pipeline.sink.value, pipeline.dead_letter.as_ref().map(|letters| &letters.value)) {
+            (Sink::Kafka(_), Some(Sink::Kafka(letters))) => topics.push(letters.topic.value.to_string()),
+            (Sink::JetStream(_) | Sink::Nats(_), Some(Sink::JetStream(letters))) => {
+                topics.push(letters.subject.value.to_string());
+            }
+            _ => {}
         }
         let Sink::Kafka(sink) = &pipeline.sink.value else { return topics };
         for source in &pipeline.sources {
@@ -294,30 +326,15 @@ impl Resolver<'_> {
         SourcePlan::resolve(source, self.node, self.options.instead.as_ref())
     }
 
-    fn sink(&self, sink: &Located<Sink>, forbidden: &[String]) -> Result<SinkPlan, Diagnostic> {
-        SinkPlan::resolve(sink, self.node, self.options.instead.as_ref(), forbidden)
+    fn sink(&self, sink: &Located<Sink>, forbidden: &[String], owner: &str) -> Result<SinkPlan, Diagnostic> {
+        SinkPlan::resolve(sink, self.node, self.options.instead.as_ref(), forbidden, owner)
     }
 }
 
-/// What the bridge connects to and listens on: no plugin reaches it, whatever it was granted.
-fn own_text(node: &Node, pipelines: &[Pipeline], options: &Options<'_>) -> OwnText {
-    let mut connections: Vec<&KafkaConnection> = node.profiles.values().map(|profile| &profile.value).collect();
-    connections.extend(pipelines.iter().flat_map(portcullis_config::connections));
-    if let Some(AuditTarget::Topic(audit)) = node.audit.target.as_ref().map(|target| &target.value) {
-        connections.push(&audit.connection);
-    }
-    let mut endpoints: Vec<String> = connections
-        .into_iter()
-        .filter_map(|connection| match &connection.cluster {
-            Cluster::Brokers(brokers) => Some(brokers.as_str()),
-            Cluster::Profile(_) => None,
-        })
-        .flat_map(|brokers| brokers.split(','))
-        .map(|broker| broker.trim().to_owned())
-        .collect();
-    endpoints.extend(options.instead.as_ref().into_iter().flat_map(Instead::endpoints));
-    let listen = node.admin.listen.value;
-    OwnText { endpoints, admin: (listen.port() != 0).then_some(listen) }
+/// `TENANT/PIPELINE`: what begins the ids of its messages in a stream. Neither name has a `/` in it.
+fn owner(pipeline: &Pipeline) -> String {
+    let tenant = pipeline.tenant.as_ref().map(|tenant| format!("{}/", tenant.value)).unwrap_or_default();
+    format!("{tenant}{}", pipeline.name.value)
 }
 
 /// As it was typed: two spellings of one cluster count as two, and then only the loop itself is not caught.
@@ -389,3 +406,6 @@ fn user_cache(environment: &dyn Environment) -> Option<PathBuf> {
     let base = named.or_else(|| environment.var("HOME").map(|home| Path::new(&home).join(".cache")))?;
     Some(base.join("portcullis").join("components"))
 }
+
+#[cfg(test)]
+mod tests;

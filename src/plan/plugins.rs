@@ -40,16 +40,11 @@ pub(super) fn link(
                 continue;
             }
         };
-        let mut spec = spec(pipeline, plugin, levels, left_out);
-        // What was looked at is what is compiled, also where the file is exchanged in between.
-        spec.digest = Some(admitted.examined.digest.clone());
-        let linked = admission.sandbox.link(spec).and_then(|linked| match linked.instantiate(None) {
-            Ok(_) => admission.linked(&admitted, linked.digest()).map(|()| linked),
-            Err(fault) => Err(LinkError::Configure { detail: fault.detail }),
-        });
-        match linked {
+        // The bytes that were looked at are those that are compiled, also where the file is exchanged in between.
+        match admission.sandbox.link_file(&admitted.file, spec(pipeline, plugin, levels, left_out)) {
             Ok(linked) => {
-                locked.push(admission.locked(pipeline, typed, &admitted));
+                let files = network.as_ref().map(|network| network.files.clone()).unwrap_or_default();
+                locked.push(admission.locked(pipeline, typed, &admitted, files));
                 let egress = network.map(|network| network.maker(pipeline, &linked));
                 stages.push(Arc::new(stage(plugin, linked, egress)));
             }
@@ -138,7 +133,7 @@ fn stage(plugin: &Plugin, linked: Arc<LinkedPlugin>, egress: Option<EgressMaker>
     stage.life = match plugin.instance.value {
         Instance::Batch => Life::Batch,
         Instance::Message => Life::Message,
-        _ => Life::Lane,
+        Instance::Lane => Life::Lane,
     };
     stage.egress = Mutex::new(egress);
     stage

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
@@ -38,7 +38,11 @@ pub struct Admin {
 /// # Errors
 /// When the address cannot be bound or a recorder is installed already.
 pub fn serve(listen: SocketAddr, readiness: Readiness) -> anyhow::Result<Admin> {
-    let metrics = PrometheusBuilder::new().install_recorder().context("cannot install the metrics recorder")?;
+    let mut builder = PrometheusBuilder::new();
+    for (name, bounds) in names::histograms() {
+        builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)?;
+    }
+    let metrics = builder.install_recorder().context("cannot install the metrics recorder")?;
     names::describe();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let listener = runtime

@@ -67,6 +67,23 @@ fn host_calls_are_bounded() {
 }
 
 #[test]
+fn calls_of_wasi_are_refused_one_by_one_at_the_limit() {
+    const WAYS: [&str; 8] =
+        ["environment", "stdout", "stderr and its end", "terminal-stdin", "folders", "ready", "poll", "check-write"];
+    let calls = plugin(
+        "calls-wasi-without-end",
+        json!({ "limits": { "host_calls": 1000, "deadline": "10s", "fuel": 100_000_000_000_u64, "restarts": "1000/s" } }),
+    );
+    let ran = Scene::new().bad(calls, &[&["ok first"], &WAYS[..], &["ok last"]].concat()).run();
+    let letters = ran.letters("bad");
+    let told: Vec<(&str, &str)> =
+        letters.iter().map(|letter| (letter.value.as_str(), letter.reason.as_str())).collect();
+    assert_eq!(told, WAYS.map(|way| (way, "host_calls")));
+    assert_eq!(ran.values("bad"), ["ok first", "ok last"]);
+    assert_eq!(ran.count("host.call", ""), 1001 * WAYS.len() as u64, "none behind the refused one: {:#?}", ran.tally());
+}
+
+#[test]
 fn handles_are_bounded_in_a_call_and_over_calls() {
     faults_on(
         "uses-wasi",

@@ -2,11 +2,14 @@
 //! sent before it was; what the guest got; what the audit says; and last a neighbour, a plugin of another tenant in the same
 //! process, whose messages must all have arrived in order and in time.
 //!
-//! `calls`: what a call may use up. `refused`: what does not start. `network`: what wants out. `tenants`: what plugins share.
+//! `calls`: what a call may use up. `compile`: what compiling may use up. `refused`: what does not start. `network`: what wants
+//! out. `http`: what it makes the host hold and send by HTTP. `tenants`: what plugins share.
 //! `vectors_*`: the vectors of `tests/attack/egress-vectors.jsonl` that have no executable half, named after their id. E15 (a
 //! policy that changes while a connect is under way) and I08 (audit modes) are about what does not exist yet.
 
 mod calls;
+mod compile;
+mod http;
 mod network;
 mod refused;
 mod scene;

@@ -81,16 +81,18 @@ fn merge(value: &mut Value, more: Value) {
 
 impl Scene {
     pub(super) fn new() -> Self {
+        let folder = TempDir::new().unwrap();
         let scene = Self {
-            folder: TempDir::new().unwrap(),
             node: json!({
                 "admin": { "listen": "127.0.0.1:0" },
                 "audit": { "file": "audit.jsonl" },
                 "egress": { "consent": ["127.0.0.0/8"] },
                 "tenants": { "a": {}, "b": {} },
+                "pipelines_may_name": { "files": [guests().join("**"), folder.path().join("**")] },
             }),
             pipelines: Vec::new(),
             environment: Vec::new(),
+            folder,
         };
         let source = counted(MESSAGES, RATE, "k");
         scene.pipeline_from("neighbour", "b", source, json!({}), plugin("touch-edit", json!({ "name": "neighbour" })))

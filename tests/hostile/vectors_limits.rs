@@ -83,30 +83,33 @@ fn h03_connects_into_nothing_give_their_place_back_and_are_rate_limited() {
 #[test]
 fn h06_a_tenant_at_its_ceiling_takes_nothing_from_another() {
     let decoy = Server::decoy();
-    let node = json!({ "limits": { "connections": 6 }, "tenants": { "a": { "limits": { "connections": 2 } } } });
-    let open =
-        json!({ "ops": [{ "op": "open-sockets", "count": 6, "to": decoy.address }, { "op": "sleep", "ms": 1200 }] })
-            .to_string();
-    let other =
-        json!({ "ops": [{ "op": "sleep", "ms": 500 }, { "op": "open-sockets", "count": 4, "to": decoy.address }] })
-            .to_string();
-    let asks = || probe(json!([tcp(decoy.address)]), json!({ "limits": { "deadline": "5s" } }));
-    let ran =
-        Scene::new().node(node).bad(asks(), &[&open]).pipeline_of("other", "b", json!({}), asks(), &[&other]).run();
-    assert_eq!(decoy.connections(), 2 + 4);
-    let opened = |pipeline: &str, place: usize| ran.results(pipeline).concat()[place].clone();
-    assert_eq!(
-        (&opened("bad", 0)["opened"], &opened("bad", 0)["code"]),
-        (&json!(2), &json!("new-socket-limit")),
-        "{:#?}",
-        opened("bad", 0)
-    );
-    assert_eq!(
-        (&opened("other", 1)["opened"], &opened("other", 1)["ok"]),
-        (&json!(4), &json!(true)),
-        "{:#?}",
-        opened("other", 1)
-    );
+    let node = json!({ "limits": { "connections": 6 }, "tenants": { "a": { "limits": { "connections": 3 } } } });
+    let opens = |wait_ms: u64, count: u64| {
+        json!({ "ops": [
+            { "op": "sleep", "ms": wait_ms },
+            { "op": "open-sockets", "count": count, "to": decoy.address },
+            { "op": "sleep", "ms": 1500 },
+        ] })
+        .to_string()
+    };
+    // Each of the tenant's two plugins is within its own limit; together they are not within the tenant's.
+    let asks = |connections: u64| {
+        probe(json!([tcp(decoy.address)]), json!({ "limits": { "deadline": "6s", "connections": connections } }))
+    };
+    let ran = Scene::new()
+        .node(node)
+        .bad(asks(2), &[&opens(1, 2)])
+        .pipeline_of("second", "a", json!({}), asks(2), &[&opens(500, 2)])
+        .pipeline_of("other", "b", json!({}), asks(3), &[&opens(900, 3)])
+        .run();
+    assert_eq!(decoy.connections(), 2 + 1 + 3);
+    let opened = |pipeline: &str| {
+        let result = ran.results(pipeline).concat()[1].clone();
+        (result["opened"].clone(), result["code"].clone())
+    };
+    assert_eq!(opened("bad").0, json!(2));
+    assert_eq!(opened("second"), (json!(1), json!("new-socket-limit")));
+    assert_eq!(opened("other").0, json!(3));
     let events = ran.events("budget.exceeded");
     assert!(!events.is_empty());
     for event in events {
@@ -115,8 +118,7 @@ fn h06_a_tenant_at_its_ceiling_takes_nothing_from_another() {
             (&json!("a"), &json!("quota.sockets")),
             "{event:#}"
         );
-        // The plugin's own default was lowered to its tenant's, so it is met there first.
-        assert_eq!((&budget(event)["scope"], &budget(event)["limit"]), (&json!("plugin"), &json!(2)), "{event:#}");
+        assert_eq!((&budget(event)["scope"], &budget(event)["limit"]), (&json!("tenant"), &json!(3)), "{event:#}");
     }
 }
 

@@ -146,3 +146,21 @@ fn e09_a_datagram_of_a_stranger_is_never_seen() {
         "{traffic:#}"
     );
 }
+
+#[test]
+fn datagrams_to_ever_new_peers_meet_the_rate_of_connects() {
+    let peers: Vec<Mailbox> = (0..6).map(|_| Mailbox::decoy()).collect();
+    let ops: Vec<Value> =
+        peers.iter().map(|peer| json!({ "op": "udp", "to": peer.address, "send": "question" })).collect();
+    let rules: Vec<String> = peers.iter().map(|peer| format!("udp://{}", peer.address)).collect();
+    let more = json!({ "limits": { "connects": "2/min" } });
+    let ran = Scene::new().bad(probe(json!(rules), more), &[&json!({ "ops": ops }).to_string()]).run();
+    assert_eq!(peers.iter().map(|peer| peer.seen().len()).collect::<Vec<_>>(), [1, 1, 0, 0, 0, 0]);
+    let results = ran.results("bad").concat();
+    for result in &results[2..] {
+        assert_eq!((&result["ok"], &result["code"]), (&json!(false), &json!("new-socket-limit")), "{results:?}");
+    }
+    assert_eq!((ran.count("net.udp.allowed", ""), ran.count("net.udp.traffic", "")), (2, 2), "{:#?}", ran.tally());
+    assert_eq!(ran.count("net.udp.denied", "quota.connect_rate"), 4, "{:#?}", ran.tally());
+    assert_eq!(ran.events("budget.exceeded")[0]["status_code"], "quota.connect_rate");
+}

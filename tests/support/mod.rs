@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 pub(crate) mod broker;
 pub(crate) mod kafka;
 pub(crate) mod names;
+pub(crate) mod nats;
 pub(crate) mod process;
 pub(crate) mod python;
 pub(crate) mod servers;
@@ -28,6 +29,11 @@ pub(crate) fn guest(name: &str) -> PathBuf {
 /// The folder of the guests' components.
 pub(crate) fn guests() -> PathBuf {
     provided("BRIDGE_TEST_GUESTS", "target/guests", "cargo xtask guests")
+}
+
+/// The folder of the components in other languages.
+pub(crate) fn examples() -> PathBuf {
+    provided("BRIDGE_TEST_EXAMPLES", "target/examples", "cargo xtask test guests")
 }
 
 /// What `cargo xtask test` names in the environment, else where it puts it; never silently nothing.

@@ -62,6 +62,17 @@ pub(crate) fn build(root: &Path) -> Result<Vec<PathBuf>> {
     Ok(components)
 }
 
+/// What a build of a component needs in its environment, as a JSON object: for tests that build one themselves.
+///
+/// # Errors
+/// When no toolchain can be had.
+pub(crate) fn toolchain_json(root: &Path) -> Result<String> {
+    let variables = Toolchain::choose(root)?.variables.into_iter();
+    let texts: serde_json::Map<String, serde_json::Value> =
+        variables.map(|(name, value)| (name.to_owned(), value.to_string_lossy().into_owned().into())).collect();
+    Ok(serde_json::Value::Object(texts).to_string())
+}
+
 /// What cargo needs in its environment to build for the guests' target.
 #[derive(Debug, Default)]
 pub(crate) struct Toolchain {

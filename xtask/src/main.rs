@@ -9,8 +9,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 mod attack;
 mod bench;
+mod examples;
 mod guests;
 mod kafka;
+mod nats;
 mod prerequisites;
 mod python;
 mod quickstart;
@@ -62,7 +64,7 @@ enum Chore {
     },
     /// Measures, as ratios of contestants that alternate in one run; `target/bench/` gets the results as JSON
     Bench {
-        /// What to measure; both without one
+        /// What to measure; all of them without one
         #[arg(value_enum)]
         bench: Option<bench::Bench>,
         /// Passed to the bench, as in `cargo xtask bench pipe -- --rounds 5`
@@ -84,13 +86,13 @@ enum Chore {
 enum Part {
     /// Format, lints, unit, property and documentation tests
     Unit,
-    /// The pipelines of tests/cases, through the binary, without a broker
+    /// Everything through the binary that needs no broker: tests/cases, hostile plugins, link, explain, the command line
     Cases,
-    /// The tests on a real Kafka
+    /// The tests on real brokers
     Brokers,
     /// The egress vectors, in network namespaces of their own
     Attack,
-    /// Lints, native tests and builds of the plugins and the test guests
+    /// Lints, native tests and builds of the plugins and the test guests; named, also the examples in Python and JavaScript
     Guests,
 }
 

@@ -1,11 +1,12 @@
 //! What has to be on the machine before a chore: looked for, installed where that needs no question, else named with the
 //! command that installs it.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use crate::steps;
+use crate::{nats, steps};
 
 /// Something that a chore needs and cargo does not bring.
 struct Need {
@@ -34,9 +35,20 @@ const KAFKA: &[Need] = &[
     Need { what: "Maven", is_there: || succeeds("mvn", &["--version"]), packages: &["maven"] },
 ];
 
+const NATS: &[Need] = &[Need {
+    what: "nats-server 2.10 or newer",
+    is_there: || nats::is_new_enough(Path::new("nats-server")),
+    packages: &["nats-server"],
+}];
+
 const PYTHON: &[Need] = &[
     Need { what: "Python 3", is_there: || succeeds("python3", &["--version"]), packages: &["python3"] },
     Need { what: "Python's venv", is_there: has_venv, packages: &["python3-venv"] },
+];
+
+const NODE: &[Need] = &[
+    Need { what: "Node.js 20.19 or newer", is_there: has_node_20, packages: &["nodejs"] },
+    Need { what: "npm", is_there: || succeeds("npm", &["--version"]), packages: &["npm"] },
 ];
 
 /// What building the bridge needs.
@@ -49,9 +61,24 @@ pub(crate) fn kafka() -> anyhow::Result<()> {
     ensure(KAFKA)
 }
 
+/// What a real NATS needs where it is not built.
+pub(crate) fn nats() -> anyhow::Result<()> {
+    ensure(NATS)
+}
+
+/// Whether Go is there, which builds a nats-server. It is never installed for that alone.
+pub(crate) fn has_go() -> bool {
+    succeeds("go", &["version"])
+}
+
 /// What the independent clients need.
 pub(crate) fn python() -> anyhow::Result<()> {
     ensure(PYTHON)
+}
+
+/// What the component tools of JavaScript need.
+pub(crate) fn node() -> anyhow::Result<()> {
+    ensure(NODE)
 }
 
 /// rustfmt and clippy, which a minimal Rust toolchain leaves out.
@@ -130,6 +157,16 @@ fn has_venv() -> bool {
     succeeds("python3", &["-c", "import venv, ensurepip"])
 }
 
+fn has_node_20() -> bool {
+    output("node", &["--version"]).and_then(|text| node_version(&text)).is_some_and(|version| version >= (20, 19))
+}
+
+/// (20, 19) from `v20.19.2`.
+fn node_version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.trim().strip_prefix('v')?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
 fn has_java_17() -> bool {
     // Java prints its version to the standard error stream.
     let Ok(java) = Command::new("java").arg("-version").stdin(Stdio::null()).output() else { return false };
@@ -158,6 +195,13 @@ fn join<'a>(words: impl Iterator<Item = &'a str>, separator: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn node_versions_are_compared_by_number() {
+        assert!(node_version("v20.19.2\n") >= Some((20, 19)) && node_version("v100.1.0") > Some((20, 19)));
+        assert!(node_version("v20.9.0") < Some((20, 19)) && node_version("v18.20.4") < Some((20, 19)));
+        assert_eq!(node_version("20"), None);
+    }
 
     #[test]
     fn java_versions_old_and_new_are_read() {

@@ -1,4 +1,4 @@
-//! `cargo xtask quickstart`: from a fresh clone to messages that go through two plugins.
+//! `cargo xtask quickstart`: from a fresh clone to messages that go through three plugins.
 
 use std::ffi::OsString;
 use std::path::Path;

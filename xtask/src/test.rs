@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use crate::steps::{self, Steps};
-use crate::{Part, attack, guests, kafka, prerequisites, python};
+use crate::{Part, attack, examples, guests, kafka, nats, prerequisites, python};
 
 pub(crate) fn run(root: &Path, parts: &[Part], filter: &[String]) -> anyhow::Result<ExitCode> {
     let mut run = Run { root, parts, filter, steps: Steps::new("tests"), environment: Vec::new() };
@@ -15,6 +15,22 @@ pub(crate) fn run(root: &Path, parts: &[Part], filter: &[String]) -> anyhow::Res
     run.steps.finish();
     Ok(ExitCode::SUCCESS)
 }
+
+/// The modules of tests/main.rs that talk to a broker.
+const ON_BROKERS: &[&str] = &["delivery::", "evidence::", "bad_input::", "nats::", "deploy::on_kafka::"];
+/// And those that do not.
+const WITHOUT_BROKERS: &[&str] = &[
+    "authoring::",
+    "cases::",
+    "cli::",
+    "deploy::a_",
+    "deploy::alerts::",
+    "deploy::compose::",
+    "deploy::the_",
+    "explain::",
+    "hostile::",
+    "link::",
+];
 
 struct Run<'a> {
     root: &'a Path,
@@ -46,6 +62,8 @@ impl Run<'_> {
             let python = self.steps.step("the independent Python clients", || python::interpreter(root))?;
             self.environment.push(("BRIDGE_TEST_KAFKA_LIBS", libs.into()));
             self.environment.push(("BRIDGE_TEST_PYTHON", python.into()));
+            let server = self.steps.step("nats-server", || nats::server(root))?;
+            self.environment.push((nats::VARIABLE, server.into()));
         }
         Ok(())
     }
@@ -74,12 +92,24 @@ impl Run<'_> {
         // Also for the unit tests: those of the plugin host run real components.
         self.steps.step("guests, as WebAssembly components", || guests::build(root))?;
         self.environment.push(("BRIDGE_TEST_GUESTS", root.join("target/guests").into()));
+        self.environment.push(("BRIDGE_TEST_GUEST_TOOLCHAIN", guests::toolchain_json(root)?.into()));
         if self.wants(Part::Guests) {
             self.steps.step("native tests of the plugins", || {
                 steps::run(&mut cargo(&plugins, &["test", "--workspace", "--locked", "--no-fail-fast"]))
             })?;
         }
-        if self.wants(Part::Unit) || self.wants(Part::Cases) || self.wants(Part::Brokers) || self.wants(Part::Attack) {
+        // Only by name: their tools are hundreds of megabytes.
+        let in_other_languages = self.parts.contains(&Part::Guests);
+        if in_other_languages {
+            let examples = self.steps.step("examples in Python and JavaScript", || examples::build(root))?;
+            self.environment.push(("BRIDGE_TEST_EXAMPLES", examples.into()));
+        }
+        if in_other_languages
+            || self.wants(Part::Unit)
+            || self.wants(Part::Cases)
+            || self.wants(Part::Brokers)
+            || self.wants(Part::Attack)
+        {
             let mut build = self.cargo_test(&["--no-run"]);
             self.steps.step("build of the tests", || steps::run(&mut build))?;
         }
@@ -94,14 +124,19 @@ impl Run<'_> {
             self.cargo_step("documentation tests", &["--doc"], &[])?;
         }
         if self.wants(Part::Cases) {
-            self.cargo_step("cases", &["--test", "main"], &["cases::"])?;
+            let skip: Vec<&str> = ON_BROKERS.iter().flat_map(|module| ["--skip", module]).collect();
+            self.cargo_step("tests through the binary", &["--test", "main"], &skip)?;
         }
         if self.wants(Part::Brokers) {
-            // Every integration test but the cases; those of the connectors need the broker as well.
-            self.cargo_step("tests on brokers", &["--test", "*"], &["--skip", "cases::"])?;
+            // Those of the connectors need the broker as well.
+            let skip: Vec<&str> = WITHOUT_BROKERS.iter().flat_map(|module| ["--skip", module]).collect();
+            self.cargo_step("tests on brokers", &["--test", "*"], &skip)?;
         }
         if self.wants(Part::Attack) {
             self.attack()?;
+        }
+        if in_other_languages {
+            self.cargo_step("examples in the bridge", &["--test", "main"], &["--ignored", "examples::"])?;
         }
         Ok(())
     }

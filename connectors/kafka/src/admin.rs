@@ -9,6 +9,7 @@ use portcullis_connector_api::{ConnectorError, ErrorKind};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::metadata::MetadataBroker;
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
@@ -94,6 +95,21 @@ pub fn missing_topics(
         }
     }
     Ok(missing)
+}
+
+/// Host and port of every broker of the cluster, as it advertises them to clients of this listener.
+///
+/// # Errors
+/// `Retriable` when the cluster cannot be reached within `wait`.
+pub fn advertised_brokers(connection: &Connection, wait: Duration) -> Result<Vec<(String, u16)>, ConnectorError> {
+    let client: BaseProducer =
+        config(connection)?.create().map_err(|error| failure::from_rdkafka("cannot make a Kafka client", &error))?;
+    let metadata = client
+        .client()
+        .fetch_metadata(None, wait)
+        .map_err(|error| failure::from_rdkafka(&format!("cannot reach `{}`", connection.brokers), &error))?;
+    let endpoint = |broker: &MetadataBroker| Some((broker.host().to_owned(), u16::try_from(broker.port()).ok()?));
+    Ok(metadata.brokers().iter().filter_map(endpoint).collect())
 }
 
 fn config(connection: &Connection) -> Result<ClientConfig, ConnectorError> {

@@ -16,7 +16,7 @@ mod sink;
 mod source;
 mod test_broker;
 
-pub use admin::{Topic, create_topics, missing_topics};
+pub use admin::{Topic, advertised_brokers, create_topics, missing_topics};
 pub use refused::{REFUSED, refused};
 pub use settings::{
     Compression, Connection, Isolation, OutOfRange, Sasl, SinkSettings, SourceSettings, Start, Tls, TopicOf, TopicRule,

@@ -17,7 +17,7 @@ pub struct TestBroker {
     client: BaseProducer,
 }
 
-/// The only broker of the cluster.
+/// The first broker of the cluster, and mostly the only one.
 const BROKER: i32 = 1;
 
 impl TestBroker {
@@ -26,8 +26,16 @@ impl TestBroker {
     /// # Errors
     /// When no port or thread can be had.
     pub fn start() -> Result<Self, ConnectorError> {
+        Self::start_several(1)
+    }
+
+    /// Starts a cluster of so many.
+    ///
+    /// # Errors
+    /// When no port or thread can be had.
+    pub fn start_several(brokers: u16) -> Result<Self, ConnectorError> {
         let mut config = ClientConfig::new();
-        config.set("test.mock.num.brokers", "1").set_log_level(RDKafkaLogLevel::Error);
+        config.set("test.mock.num.brokers", brokers.to_string()).set_log_level(RDKafkaLogLevel::Error);
         let client: BaseProducer =
             config.create().map_err(|error| failure::from_rdkafka("cannot start the test broker", &error))?;
         let broker = Self { client };
@@ -37,7 +45,7 @@ impl TestBroker {
         Ok(broker)
     }
 
-    /// `host:port` for clients.
+    /// `host:port` for clients, separated by commas.
     ///
     /// # Errors
     /// None that is known.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use portcullis_connector_api::{Budget, ErrorKind, Fate, Message, RefusalKind, Sink, Source};
 use portcullis_connector_kafka::{
-    Connection, OutOfRange, SinkSettings, Start, Topic, TopicRule, create_topics, missing_topics,
+    Connection, OutOfRange, SinkSettings, Start, Topic, TopicRule, advertised_brokers, create_topics, missing_topics,
 };
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
@@ -103,6 +103,14 @@ fn an_unknown_topic_is_an_error_that_names_it_and_nothing_is_made() {
     assert_eq!(error.kind, ErrorKind::Configuration);
     assert!(error.context.contains(&name), "{error}");
     assert_eq!(missing_topics(&connection, std::slice::from_ref(&name), LIMIT).unwrap(), [name]);
+}
+
+#[test]
+fn a_cluster_tells_where_its_brokers_are() {
+    let connection = cluster();
+    let told = advertised_brokers(&connection, LIMIT).unwrap();
+    let told: Vec<String> = told.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+    assert_eq!(told, [connection.brokers], "the node of the tests is all of its cluster");
 }
 
 #[test]

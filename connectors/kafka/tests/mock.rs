@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use portcullis_connector_api::{ErrorKind, Sink, Source};
-use portcullis_connector_kafka::{Connection, TestBroker, Topic};
+use portcullis_connector_kafka::{Connection, TestBroker, Topic, advertised_brokers};
 
 use crate::scenarios;
 use crate::support::{ALL, LIMIT, Reader, Writer, eventually, message, numbered};
@@ -137,6 +137,23 @@ fn a_broker_that_comes_back_is_noticed_without_a_message() {
     eventually("the source is well again", || reader.poll(ALL).is_ok());
     eventually("the sink is well again", || writer.sink.not_ready().is_none());
     reader.close();
+}
+
+#[test]
+fn one_broker_tells_of_all_and_none_is_waited_for_longer_than_was_said() {
+    let cluster = TestBroker::start_several(3).unwrap();
+    let address = cluster.address().unwrap();
+    let first = address.split(',').next().unwrap();
+    let told = advertised_brokers(&Connection::plain(first), LIMIT).unwrap();
+    let mut told: Vec<String> = told.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+    let mut all: Vec<&str> = address.split(',').collect();
+    told.sort();
+    all.sort_unstable();
+    assert_eq!((told.len(), told), (3, all.iter().map(|&broker| broker.to_owned()).collect()));
+    let started = Instant::now();
+    let error = advertised_brokers(&unreachable(), Duration::from_millis(300)).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Retriable, "{error}");
+    assert!(started.elapsed() < LIMIT);
 }
 
 #[test]

@@ -59,10 +59,8 @@ impl Server {
             return Ok(None);
         }
         let context = || format!("{}", path.display());
-        if std::fs::metadata(&path).with_context(context)?.len() > MAX_FILE_BYTES {
-            bail!("{}: larger than {MAX_FILE_BYTES} bytes", path.display());
-        }
-        let script: Script = serde_json::from_slice(&std::fs::read(&path).with_context(context)?)
+        let bytes = portcullis_config::read_file(&path, MAX_FILE_BYTES).with_context(context)?;
+        let script: Script = serde_json::from_slice(&bytes)
             .with_context(|| format!("{}: not the description of a server", path.display()))?;
         for (request, response) in &script.responses {
             let is_request =

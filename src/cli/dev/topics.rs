@@ -1,9 +1,9 @@
 //! The topics that a pipeline names.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use portcullis_connector_kafka::{Connection, TestBroker, Topic, TopicRule, create_topics};
+use portcullis_connector_kafka::{Connection, TestBroker, Topic, TopicRule, create_topics, missing_topics};
 
 use super::AUDIT_TOPIC;
 use crate::connectors::{SinkPlan, SourcePlan};
@@ -12,6 +12,7 @@ use crate::plan::Plan;
 /// Few enough for a laptop, enough to show that order is kept for each key.
 const PARTITIONS: i32 = 4;
 const CREATE_WAIT: Duration = Duration::from_secs(15);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// By their place in the pipeline.
 #[derive(Clone, Debug)]
@@ -53,20 +54,40 @@ impl Topics {
 
     pub(super) fn create(&self, connection: &Connection, broker: Option<&TestBroker>) -> anyhow::Result<()> {
         let data = self.sources.iter().chain([&self.sink]).chain(&self.dead_letter).map(|name| (name, PARTITIONS));
-        let all: Vec<(&String, i32)> = data.chain([(&self.audit, 1)]).collect();
-        match broker {
-            Some(broker) => {
-                for (name, partitions) in all {
-                    broker.create_topic(&Topic::new(name, partitions))?;
-                }
-            }
-            None => {
-                let topics: Vec<Topic> =
-                    all.into_iter().map(|(name, partitions)| Topic::new(name, partitions)).collect();
-                create_topics(connection, &topics, CREATE_WAIT)?;
-            }
+        let all = data.chain([(&self.audit, 1)]).map(|(name, partitions)| Topic::new(name, partitions));
+        create(&all.collect::<Vec<_>>(), connection, broker)
+    }
+}
+
+/// The one topic that a refusal needs.
+pub(super) fn create_audit(connection: &Connection, broker: Option<&TestBroker>) -> anyhow::Result<()> {
+    create(&[Topic::new(AUDIT_TOPIC, 1)], connection, broker)
+}
+
+fn create(topics: &[Topic], connection: &Connection, broker: Option<&TestBroker>) -> anyhow::Result<()> {
+    match broker {
+        Some(broker) => topics.iter().try_for_each(|topic| broker.create_topic(topic))?,
+        None => {
+            create_topics(connection, topics, CREATE_WAIT)?;
+            wait_for(connection, topics)?;
         }
-        Ok(())
+    }
+    Ok(())
+}
+
+/// A cluster confirms a topic before all of its brokers know it, and whoever asks in between is told that there is none.
+fn wait_for(connection: &Connection, topics: &[Topic]) -> anyhow::Result<()> {
+    let names: Vec<String> = topics.iter().map(|topic| topic.name.clone()).collect();
+    let deadline = Instant::now() + CREATE_WAIT;
+    loop {
+        let missing = missing_topics(connection, &names, CREATE_WAIT)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            bail!("topics were made and are not to be seen: {}", missing.join(", "));
+        }
+        std::thread::park_timeout(ASK_AGAIN);
     }
 }
 
@@ -76,6 +97,6 @@ fn fixed(sink: &SinkPlan) -> anyhow::Result<String> {
             TopicRule::Fixed(topic) => Ok(topic.clone()),
             TopicRule::Each(_) => bail!("`portcullis dev` reads one topic back; this sink's topic is a template"),
         },
-        SinkPlan::Local(_) => bail!("`portcullis dev` reads Kafka topics back; this sink is none"),
+        _ => bail!("`portcullis dev` reads Kafka topics back; this sink is none"),
     }
 }

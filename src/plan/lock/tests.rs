@@ -18,6 +18,8 @@ fn plugin(name: &str, digest: &str) -> LockedPlugin {
         grants: [("clock".to_owned(), "coarse".to_owned())].into(),
         budgets: [("memory".to_owned(), "64MiB".to_owned())].into(),
         policy: None,
+        config: None,
+        files: [].into(),
     }
 }
 
@@ -32,6 +34,7 @@ plugins:
     component: one.wasm
     grants: { clock: coarse }
     limits: { memory: 64MiB }
+    config: { a: 1 }
 sink: { file: { path: out.jsonl, format: jsonl } }
 ";
 
@@ -105,6 +108,15 @@ fn every_difference_is_named_with_both_sides_and_the_line_to_look_at() {
     assert_eq!(
         drift(&|p| drop(p.budgets.insert("memory".into(), "1GiB".into()))),
         ("`limits.memory` was 64MiB, now it is 1GiB".into(), 7)
+    );
+    assert_eq!(
+        drift(&|p| p.config = Some("sha256:c".into())),
+        ("`config` was none, now it is sha256:c".into(), 8),
+        "also of what is locked by an older program, which has none"
+    );
+    assert_eq!(
+        drift(&|p| drop(p.files.insert("egress[0].ca".into(), "sha256:f".into()))).0,
+        "`grants.egress[0].ca` was none, now it is sha256:f"
     );
     assert_eq!(drift(&|p| p.world = "w".into()).1, 5);
     assert_eq!(drift(&|p| p.policy = Some("sha256:p".into())).0, "`policy` was none, now it is sha256:p");

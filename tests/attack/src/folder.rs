@@ -88,9 +88,10 @@ fn pipeline(setting: &Setting<'_>) -> (String, Lines) {
 }
 
 fn node(setting: &Setting<'_>) -> String {
+    let probe = literal(&Value::from(setting.probe.to_string_lossy()));
     let mut text = format!(
-        "audit: {{ file: {AUDIT} }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\negress:\n  dns: {{ servers: [\"{}\"] }}\n  tls: \
-         {{ roots: {ROOTS} }}\n",
+        "pipelines_may_name: {{ files: [{probe}] }}\naudit: {{ file: {AUDIT} }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n\
+         egress:\n  dns: {{ servers: [\"{}\"] }}\n  tls: {{ roots: {ROOTS} }}\n",
         setting.name_server
     );
     if !setting.operator_deny.is_empty() {

@@ -7,10 +7,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-const NO_NAMESPACES: &str = "no network namespace can be made here";
-
-/// Runs these vectors and gives the lines, the last being the summary; `None` where no namespace can be made.
-fn attack(vectors: &[Value], arguments: &[&str]) -> Option<(i32, Vec<Value>)> {
+/// Runs these vectors and gives the lines, the last being the summary.
+fn attack(vectors: &[Value], arguments: &[&str]) -> (i32, Vec<Value>) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("vectors.jsonl");
     let lines: Vec<String> = vectors.iter().map(Value::to_string).collect();
@@ -26,14 +24,10 @@ fn attack(vectors: &[Value], arguments: &[&str]) -> Option<(i32, Vec<Value>)> {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    if said.contains(NO_NAMESPACES) {
-        eprintln!("not tested: {said}");
-        return None;
-    }
     let lines =
         String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     eprintln!("{said}");
-    Some((output.status.code().unwrap(), lines))
+    (output.status.code().unwrap(), lines)
 }
 
 fn vector(id: &str, ops: &[&str], expected: Value) -> Value {
@@ -63,7 +57,7 @@ fn a_bridge_that_keeps_to_its_grants_passes() {
         json!({"id":"refused","config":{"egress":[{"allow":"*"}],"refused":["match_all"]}}),
         json!({"id":"words","rules":"only"}),
     ];
-    let Some((code, lines)) = attack(&vectors, &["--jobs", "3"]) else { return };
+    let (code, lines) = attack(&vectors, &["--jobs", "3"]);
     let order: Vec<&str> = lines.iter().filter_map(|line| line["id"].as_str()).collect();
     assert_eq!(order, ["quiet", "page", "six", "name", "send", "refused", "words"]);
     for line in &lines[..6] {
@@ -84,7 +78,7 @@ fn whatever_a_leaky_bridge_sends_is_seen() {
     vectors.push(vector("events", &[], json!({"events":[{"code":"net.connect.denied","count":1}]})));
     vectors.push(json!({"id":"words","run":{"ops":[],"unknown":1}}));
     vectors.push(json!({"id":"line","config":{"egress":[{"allow":"*"}],"refused":["wildcard_partial"]}}));
-    let Some((code, lines)) = attack(&vectors, &[]) else { return };
+    let (code, lines) = attack(&vectors, &[]);
     assert_eq!(code, 1);
     for line in &lines[..leaks.len() + 1] {
         assert_eq!(parts(line), [false, true, true, true], "{line}");
@@ -98,7 +92,7 @@ fn whatever_a_leaky_bridge_sends_is_seen() {
 #[test]
 fn one_vector_can_be_chosen_and_an_unknown_one_is_an_error() {
     let vectors = [vector("one", &[], json!({})), vector("two", &["decoy"], json!({}))];
-    let Some((code, lines)) = attack(&vectors, &["--only", "one"]) else { return };
+    let (code, lines) = attack(&vectors, &["--only", "one"]);
     assert_eq!((code, lines.len()), (0, 2));
-    assert_eq!(attack(&vectors, &["--only", "three"]), Some((2, Vec::new())));
+    assert_eq!(attack(&vectors, &["--only", "three"]), (2, Vec::new()));
 }

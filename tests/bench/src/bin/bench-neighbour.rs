@@ -92,8 +92,11 @@ fn run(arguments: &Arguments, attack: bool) -> Result<Round> {
     }
     std::fs::write(
         folder.path().join("portcullis.yaml"),
-        "audit: { file: audit.jsonl }\nadmin: { listen: \"127.0.0.1:0\" }\n\
-         tenants:\n  a: { limits: { memory: 256MiB, cpu_share: 1 } }\n  b: { limits: { memory: 256MiB, cpu_share: 1 } }\n",
+        format!(
+            "audit: {{ file: audit.jsonl }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\npipelines_may_name: {{ files: [\"{}/**\"] }}\n\
+             tenants:\n  a: {{ limits: {{ memory: 256MiB, cpu_share: 1 }} }}\n  b: {{ limits: {{ memory: 256MiB, cpu_share: 1 }} }}\n",
+            guests.display()
+        ),
     )?;
     let program = arguments.portcullis.canonicalize().context("the bridge is missing: cargo build --release")?;
     let log = std::fs::File::create(folder.path().join("log"))?;

@@ -179,8 +179,10 @@ sink: {{ file: {{ path: out.jsonl }} }}
         concurrency = arguments.concurrency,
     );
     std::fs::write(folder.path().join("pipeline.yaml"), pipeline)?;
-    let node =
-        "audit: { file: audit.jsonl }\nadmin: { listen: \"127.0.0.1:0\" }\negress: { consent: [\"127.0.0.0/8\"] }\n";
+    let node = format!(
+        "audit: {{ file: audit.jsonl }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\negress: {{ consent: [\"127.0.0.0/8\"] }}\npipelines_may_name: {{ files: [\"{}/**\"] }}\n",
+        guests.display()
+    );
     std::fs::write(folder.path().join("portcullis.yaml"), node)?;
     let program = arguments.portcullis.canonicalize().context("the bridge is missing: cargo build --release")?;
     let log = std::fs::File::create(folder.path().join("log"))?;

@@ -218,8 +218,9 @@ impl Run<'_> {
                 std::fs::write(
                     folder.join("portcullis.yaml"),
                     format!(
-                        "audit: {{ file: {} }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\n",
-                        folder.join("audit.jsonl").display()
+                        "audit: {{ file: {} }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\npipelines_may_name: {{ files: [\"{}/**\"] }}\n",
+                        folder.join("audit.jsonl").display(),
+                        std::path::absolute(&self.arguments.guests)?.display()
                     ),
                 )?;
                 let mut command = Command::new(&self.arguments.portcullis);
