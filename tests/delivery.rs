@@ -23,9 +23,11 @@ plugins:
   - name: schema
     component: {schema}
     config: {{ schema: true, not_json: pass, null_value: pass }}
+    limits: {{ deadline: 30s }}
   - name: stamp
     component: {stamp}
     config: {{ headers: {{ append: [{{ name: stamped-by, value: portcullis }}] }} }}
+    limits: {{ deadline: 30s }}
 sink: {{ kafka: {{ brokers: "{brokers}", topic: {name}.out }} }}
 dead_letter: {{ kafka: {{ topic: {name}.dlq }} }}
 "#,

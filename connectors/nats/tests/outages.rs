@@ -208,28 +208,35 @@ fn a_server_that_will_shut_down_is_left_for_another() {
 #[test]
 fn what_was_under_way_to_core_nats_at_a_break_is_counted_and_sent_again_only_where_that_is_set() {
     for (in_doubt, resent) in [(InDoubt::Drop, false), (InDoubt::Resend, true)] {
-        let mut server = Server::with("");
-        let mut settings = CoreSinkSettings::new(server.connection(), SubjectRule::Fixed("s".into()));
-        settings.in_doubt = in_doubt;
-        let counters = settings.counters.clone();
-        let (fates, confirm) = fates();
-        let sink = CoreSink::new(settings, confirm).unwrap();
-        sink.check(LIMIT).unwrap();
-        server.signal("STOP");
-        for number in 0..100 {
-            send(&sink, &numbered(number), None, number as u64);
-        }
-        // Stopped, it takes bytes and answers nothing; killed, nobody will know what it had.
-        eventually("they are under way", || sink.unconfirmed() == 100);
-        server.kill();
-        eventually("the break is noticed", || counters.of(Count::Disconnects) == 1);
-        server.run();
-        assert_eq!(sink.drain(LIMIT), 0);
-        assert_eq!(fates.count(), 100);
-        let doubted = counters.of(Count::InDoubt);
-        assert!(doubted > 0 && doubted <= 100, "{doubted}");
-        assert_eq!(counters.of(Count::Resent) == doubted, resent);
+        // On a busy machine the break may come before anything was written: then nothing is in doubt, and it is tried again.
+        let doubted = (0..10).map(|_| broken_under_way(in_doubt, resent)).find(|doubted| *doubted > 0);
+        assert!(doubted.is_some_and(|doubted| doubted <= 100), "{doubted:?}");
     }
+}
+
+/// Breaks the connection under 100 messages of a core sink and gives how many of them were in doubt.
+fn broken_under_way(in_doubt: InDoubt, resent: bool) -> u64 {
+    let mut server = Server::with("");
+    let mut settings = CoreSinkSettings::new(server.connection(), SubjectRule::Fixed("s".into()));
+    settings.in_doubt = in_doubt;
+    let counters = settings.counters.clone();
+    let (fates, confirm) = fates();
+    let sink = CoreSink::new(settings, confirm).unwrap();
+    sink.check(LIMIT).unwrap();
+    server.signal("STOP");
+    for number in 0..100 {
+        send(&sink, &numbered(number), None, number as u64);
+    }
+    // Stopped, it takes bytes and answers nothing; killed, nobody will know what it had.
+    eventually("they are under way", || sink.unconfirmed() == 100);
+    server.kill();
+    eventually("the break is noticed", || counters.of(Count::Disconnects) == 1);
+    server.run();
+    assert_eq!(sink.drain(LIMIT), 0);
+    assert_eq!(fates.count(), 100);
+    let doubted = counters.of(Count::InDoubt);
+    assert_eq!(counters.of(Count::Resent) == doubted, resent || doubted == 0);
+    doubted
 }
 
 #[test]

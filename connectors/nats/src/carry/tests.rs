@@ -159,6 +159,15 @@ prop_compose! {
     }
 }
 
+#[test]
+fn a_name_that_is_not_text_is_a_defect_for_a_plugin_that_removes_headers_by_name_would_miss_it() {
+    let mut map = HeaderMap::new();
+    map.append(HEADERS, "%FFcard=4111");
+    let (read, defect) = decode(Some(&map), Bytes::new(), "s".into(), KeyRule::Null, Timestamp::Unknown);
+    assert_eq!(read.headers.as_slice()[0].name, b"\xFFcard"[..]);
+    assert_eq!(defect.unwrap().detail, "the name of header 1 is not UTF-8");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
@@ -167,7 +176,8 @@ proptest! {
         let wire = over_the_wire(&carried.headers);
         let (read, defect) =
             decode(Some(&wire), carried.payload, message.channel.clone(), KeyRule::Subject, Timestamp::Unknown);
-        prop_assert_eq!(defect, None);
+        // What a plugin could not name is kept and does not reach one.
+        prop_assert_eq!(defect.is_some(), message.headers.iter().any(|header| header.name_str().is_none()));
         prop_assert_eq!(read, message);
     }
 
