@@ -74,7 +74,7 @@ pub const REFUSED: &[(&str, &str)] = &[
     ("socket_cb", "needs a function"),
     ("ssl.ca.", "set `tls.ca`"),
     ("ssl.certificate.", "set `tls.cert`"),
-    ("ssl.cipher.suites", "follows from `tls`"),
+    ("ssl.cipher.suites", "could name one that does not encrypt"),
     ("ssl.crl.location", "names a file that nobody has checked"),
     ("ssl.endpoint.identification.algorithm", "a broker whose name nobody has verified could take the password"),
     ("ssl.engine.", "would load foreign code into the bridge"),
@@ -124,6 +124,9 @@ mod tests {
             "bootstrap.servers",
             "partitioner",
             "sasl.password",
+            "ssl.cipher.suites",
+            "ssl.crl.location",
+            "ssl.endpoint.identification.algorithm",
             "ssl.engine.location",
             "ssl.key.password",
             "plugin.library.paths",
@@ -137,7 +140,6 @@ mod tests {
     fn keys_for_tuning_pass() {
         for key in [
             "fetch.min.bytes",
-            "ssl.cipher.suites",
             "socket.keepalive.enable",
             "queued.min.messages",
             "client.rack",
