@@ -138,13 +138,7 @@ mod tests {
 
     #[test]
     fn keys_for_tuning_pass() {
-        for key in [
-            "fetch.min.bytes",
-            "socket.keepalive.enable",
-            "queued.min.messages",
-            "client.rack",
-            "debug",
-        ] {
+        for key in ["fetch.min.bytes", "socket.keepalive.enable", "queued.min.messages", "client.rack", "debug"] {
             assert_eq!(refused(key), None, "{key}");
         }
     }
