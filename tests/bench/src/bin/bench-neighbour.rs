@@ -22,6 +22,9 @@ struct Arguments {
     /// Rounds; quiet, attacked and quiet again once a round.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// Only these of tenant A's plugins: `spins-forever`, `allocates-without-end`, `logs-without-end`; all without it.
+    #[arg(long, value_delimiter = ',')]
+    attackers: Vec<String>,
     /// The bridge's binary.
     #[arg(long, default_value = "target/release/portcullis")]
     portcullis: PathBuf,
@@ -85,7 +88,9 @@ fn run(arguments: &Arguments, attack: bool) -> Result<Round> {
     let mut files = vec!["good.yaml"];
     std::fs::write(folder.path().join("good.yaml"), good(&guests))?;
     if attack {
-        for (name, guest, rate) in ATTACKERS {
+        let is_wanted =
+            |guest: &str| arguments.attackers.is_empty() || arguments.attackers.iter().any(|one| one == guest);
+        for (name, guest, rate) in ATTACKERS.into_iter().filter(|(_, guest, _)| is_wanted(guest)) {
             std::fs::write(folder.path().join(name), attacker(&guests, guest, rate))?;
             files.push(name);
         }
