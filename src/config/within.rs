@@ -92,7 +92,8 @@ pub(crate) fn tenant(found: &mut Diagnostics, tenant: &Tenant, node_ceilings: &C
     let Some(above) = &node_ceilings.egress else { return };
     let above: Vec<Rule> = above.iter().map(|rule| rule.value.clone()).collect();
     for rule in tenant.ceilings.egress.iter().flatten().filter(|rule| !covers(&above, rule)) {
-        let message = format!("`{}` is above the `ceilings.egress` of the node", rule.value);
+        // Not quoted: a variable may be in it, and the caret shows the line as it was typed.
+        let message = "this rule is above the `ceilings.egress` of the node";
         found.push(rule.at.diagnostic(ABOVE_CEILING, message).help("a tenant can only have less than its node"));
     }
 }
