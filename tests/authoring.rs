@@ -15,11 +15,17 @@ use crate::support::{guest, root};
 /// A first build compiles the SDK's own dependencies.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// The compiler for components that `cargo xtask test` found, where it is not rustup's.
-fn with_toolchain(command: &mut Command) -> &mut Command {
+/// As an author's shell is: without what cargo sets for these tests.
+fn as_typed(command: &mut Command) -> &mut Command {
     for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"] {
         command.env_remove(variable);
     }
+    command
+}
+
+/// The compiler for components that `cargo xtask test` found, where it is not rustup's.
+fn with_toolchain(command: &mut Command) -> &mut Command {
+    as_typed(command);
     let variables = std::env::var("BRIDGE_TEST_GUEST_TOOLCHAIN").unwrap_or_else(|_| "{}".to_owned());
     let variables: Value = serde_json::from_str(&variables).unwrap();
     for (name, value) in variables.as_object().unwrap() {
@@ -47,10 +53,7 @@ fn a_new_validator_in_an_empty_folder_passes_its_own_tests_and_is_built_tested_a
     let (_parent, folder) = made("validator");
     let mut native = Command::new("cargo");
     native.arg("test").current_dir(&folder);
-    for variable in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"] {
-        native.env_remove(variable);
-    }
-    let ended = Process::start(&mut native).finish(LIMIT);
+    let ended = Process::start(as_typed(&mut native)).finish(LIMIT);
     assert_eq!(ended.code(), 0, "{ended:?}");
     assert!(ended.stdout.contains("1 passed"), "{}", ended.stdout);
 

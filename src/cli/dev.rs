@@ -75,7 +75,7 @@ enum Prepared {
 /// Everything that is needed before the first message.
 struct Session {
     plan: Plan,
-    lines: Vec<feed::Line>,
+    lines: Vec<portcullis_connector_local::envelope::Line>,
     topics: topics::Topics,
     connection: Connection,
     /// What plugins ask instead of somebody's API.

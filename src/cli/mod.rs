@@ -9,6 +9,7 @@ mod dev;
 mod engine;
 mod explain;
 mod grants;
+mod input;
 mod inspect;
 mod link;
 mod plan;

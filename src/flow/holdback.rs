@@ -83,7 +83,7 @@ impl<T> Holdback<T> {
         self.insert(key, Entry { number, ready_at: None, item });
     }
 
-    /// The head of a key whose time has come. The key is then in work, until `done` or `again`.
+    /// The head of a key whose time has come. The key is then in work, until `done`.
     pub fn due(&mut self, now: Instant) -> Option<(OrderKey, T)> {
         while let Some(Reverse((ready_at, key))) = self.timers.peek().copied()
             && ready_at <= now
@@ -109,8 +109,8 @@ impl<T> Holdback<T> {
         None
     }
 
-    /// The head that `due` gave out has left the lane: the next of its key may go as soon as its own time has come, or the
-    /// key is free.
+    /// The head that `due` gave out is not in work any more: the first of its key, which is the same message where it was parked
+    /// again, may go as soon as its own time has come, or the key is free.
     pub fn done(&mut self, key: OrderKey) {
         let Some(line) = self.keys.get(&key).filter(|line| matches!(line.head, Head::InWork(_))) else {
             return;
@@ -120,20 +120,6 @@ impl<T> Holdback<T> {
         } else {
             self.schedule(key);
         }
-    }
-
-    /// The head that `due` gave out must wait once more, before the later ones of its key.
-    pub fn again(&mut self, key: OrderKey, item: T, ready_at: Instant) {
-        let number = match self.keys.get(&key) {
-            Some(Line { head: Head::InWork(number), .. }) => *number,
-            Some(line) => line.waiting.front().map_or(0, |front| front.number),
-            None => 0,
-        };
-        let entry = Entry { number, ready_at: Some(ready_at), item };
-        let line = self.keys.entry(key).or_insert_with(Line::new);
-        line.waiting.push_front(entry);
-        self.waiting += 1;
-        self.schedule(key);
     }
 
     /// When to ask `due` next: never too late, and too early where a head has changed meanwhile. A moment in the past for
@@ -220,7 +206,8 @@ mod tests {
         assert_eq!((holdback.due(after(start, 9)), holdback.next_due()), (None, Some(after(start, 10))));
         assert_eq!(holdback.due(after(start, 10)), Some((A, "a1")));
         assert_eq!((holdback.due(after(start, 99)), holdback.next_due(), holdback.len()), (None, None, 1));
-        holdback.again(A, "a1", after(start, 30));
+        holdback.park(A, 1, "a1", after(start, 30));
+        holdback.done(A);
         assert_eq!((holdback.due(after(start, 29)), holdback.len()), (None, 2));
         assert_eq!(holdback.due(after(start, 30)), Some((A, "a1")));
         holdback.done(A);
@@ -281,8 +268,8 @@ mod tests {
         holdback.done(A);
         holdback.push_behind(A, 1, "a1");
         holdback.done(A);
-        holdback.again(A, "a0", start);
-        holdback.again(B, "b1", start);
+        holdback.park(A, 0, "a0", start);
+        holdback.park(B, 1, "b1", start);
         holdback.park(B, 2, "b2", start);
         let mut got = Vec::new();
         while let Some((key, item)) = holdback.due(start) {
@@ -359,8 +346,8 @@ mod tests {
             assert!(message.ready_at <= self.now, "too early");
             while message.plugin < PLUGINS {
                 if !self.verdict(&mut message) {
-                    self.holdback.again(key, message, message.ready_at);
-                    return;
+                    self.holdback.park(key, message.number, message, message.ready_at);
+                    return self.holdback.done(key);
                 }
             }
             self.leave(message);

@@ -81,9 +81,7 @@ impl Lane {
     fn process(&mut self, slice: &mut Vec<Work>) {
         let mut kept = std::mem::take(&mut self.kept);
         if !self.holdback.is_empty() {
-            for work in slice.drain(..) {
-                self.unless_parked(work, |_, work| kept.push(work));
-            }
+            kept.extend(slice.drain(..).filter_map(|work| self.unless_held_back(work)));
             std::mem::swap(slice, &mut kept);
         }
         self.kept = kept;
@@ -118,15 +116,12 @@ impl Lane {
 
     /// One message after the other.
     fn step_each(&mut self, step: Step, slice: &mut Vec<Work>, kept: &mut Vec<Work>, tally: &mut Tally) {
-        for mut work in slice.drain(..) {
+        for work in slice.drain(..) {
             if self.is_over(work.token) {
                 continue;
             }
             // An earlier message of this slice may have parked the key at this very stage.
-            if self.holdback.holds_back(work.key, work.number) {
-                self.holdback.push_behind(work.key, work.number, work);
-                continue;
-            }
+            let Some(mut work) = self.unless_held_back(work) else { continue };
             if work.stage != step.stage {
                 kept.push(work);
                 continue;
@@ -164,10 +159,7 @@ impl Lane {
             if self.is_over(work.token) {
                 continue;
             }
-            if self.holdback.holds_back(work.key, work.number) {
-                self.holdback.push_behind(work.key, work.number, work);
-                continue;
-            }
+            let Some(work) = self.unless_held_back(work) else { continue };
             match outcome {
                 _ if has_passed => kept.push(work),
                 Some(other) => self.leave(work, other),
@@ -176,12 +168,13 @@ impl Lane {
         }
     }
 
-    fn unless_parked(&mut self, work: Work, then: impl FnOnce(&mut Self, Work)) {
+    /// Lets the message wait where an earlier one of its key does.
+    fn unless_held_back(&mut self, work: Work) -> Option<Work> {
         if self.holdback.holds_back(work.key, work.number) {
             self.holdback.push_behind(work.key, work.number, work);
-        } else {
-            then(self, work);
+            return None;
         }
+        Some(work)
     }
 
     /// Gives the message to its next plugin.

@@ -1,6 +1,6 @@
 //! What of a plan is allowed and yet weaker than it could be. Each says what would make it stronger.
 
-use portcullis_config::{AuditTarget, Clock, Disposition, EgressMode, Mode, Order, Plugin};
+use portcullis_config::{AuditMode, AuditTarget, Clock, Disposition, EgressMode, Mode, Order, Plugin};
 use portcullis_policy::{Proto, RuleHost};
 
 use super::guarantee::Guarantee;
@@ -38,7 +38,9 @@ pub(super) fn of(plan: &Plan, pipeline: &PipelinePlan) -> Vec<String> {
     if !matches!(plan.node.audit.target.as_ref().map(|target| &target.value), Some(AuditTarget::Topic(_))) {
         remarks.push("audit events go to a local file, which whoever has this machine can change: `audit: { topic: ... }` sends them away".to_owned());
     }
-    remarks.push("audit events are buffered: an effect does not wait until its event is durable".to_owned());
+    if plan.node.audit.mode.value == AuditMode::Buffered {
+        remarks.push("audit events are buffered: an effect does not wait until its event is durable".to_owned());
+    }
     remarks
 }
 

@@ -5,17 +5,14 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, bail};
-use portcullis_connector_api::{Channel, Confirm, Fate, Message, SendError, Sink, Timestamp, Token};
+use anyhow::bail;
+use portcullis_connector_api::{Confirm, Fate, Message, SendError, Sink, Timestamp, Token};
 use portcullis_connector_kafka::{Connection, KafkaSink, SinkSettings, TopicRule};
-use portcullis_connector_local::envelope::{self, Expect};
+use portcullis_connector_local::envelope::{Expect, Line};
+
+use crate::cli::input;
 
 const SEND_LIMIT: Duration = Duration::from_secs(30);
-
-pub(super) struct Line {
-    pub(super) message: Message,
-    pub(super) expect: Option<Expect>,
-}
 
 /// A line with where the broker has put it.
 pub(super) struct Sent {
@@ -26,32 +23,21 @@ pub(super) struct Sent {
 }
 
 pub(super) fn read(path: &Path, channel: &str) -> anyhow::Result<Vec<Line>> {
-    let text = std::fs::read(path).with_context(|| format!("cannot read the input {}", path.display()))?;
-    let channel = Channel::from(channel);
     let start_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as i64;
-    let mut lines = Vec::new();
-    for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        let parsed = envelope::parse(line, number, &channel)
-            .map_err(|error| anyhow::anyhow!("{}:{}:{}: {}", path.display(), error.line, error.column, error.what))?;
-        let mut message = parsed.message;
-        if message.timestamp == Timestamp::Unknown {
+    let mut lines: Vec<Line> = Vec::new();
+    for (number, mut line) in input::read(path, channel)? {
+        if line.message.timestamp == Timestamp::Unknown {
             // The broker would choose one, and the summary could not tell messages of one key apart.
-            message.timestamp = Timestamp::Created(start_ms + lines.len() as i64);
+            line.message.timestamp = Timestamp::Created(start_ms + lines.len() as i64);
         }
-        if lines.iter().any(|line: &Line| line.message.timestamp == message.timestamp) {
-            let ms = message.timestamp.millis().unwrap_or_default();
+        if lines.iter().any(|earlier| earlier.message.timestamp == line.message.timestamp) {
+            let ms = line.message.timestamp.millis().unwrap_or_default();
             bail!(
                 "{}:{number}: timestamp_ms {ms} is that of an earlier line; messages are told apart by it",
                 path.display()
             );
         }
-        lines.push(Line { message, expect: parsed.expect });
-    }
-    if lines.is_empty() {
-        bail!("the input {} holds no message", path.display());
+        lines.push(line);
     }
     Ok(lines)
 }

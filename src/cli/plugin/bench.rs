@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use portcullis_connector_local::envelope::Line;
 
-use super::trial::{Input, Trial, TrialArguments};
+use super::trial::{Trial, TrialArguments};
 use crate::cli::{DONE, FAILED, Format, report};
 use crate::plugin::Outcome;
 
@@ -34,7 +35,7 @@ pub(super) fn bench(arguments: &BenchArguments) -> u8 {
 
 /// Rounds over all of the input until the time is over. A round and not a call is timed: a look at the clock costs a tenth of
 /// one. Each call begins with a copy of the message, which a pipeline does not make.
-fn measure(trial: &Trial, inputs: &[Input], seconds: u64) -> anyhow::Result<()> {
+fn measure(trial: &Trial, inputs: &[Line], seconds: u64) -> anyhow::Result<()> {
     let mut instance = trial.instance()?;
     let end = Instant::now() + Duration::from_secs(seconds);
     let mut rounds_ns: Vec<u64> = Vec::new();

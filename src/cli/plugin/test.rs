@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::Args;
 use portcullis_connector_api::{Header, Message};
-use portcullis_connector_local::envelope::{self, Outcome as Expected};
+use portcullis_connector_local::envelope::{self, Line, Outcome as Expected};
 use serde_json::{Map, Value, json};
 
-use super::trial::{Input, Trial, TrialArguments};
+use super::trial::{Trial, TrialArguments};
 use crate::cli::{DONE, FAILED, Format, report};
 use crate::plugin::Outcome;
 
@@ -108,7 +108,7 @@ fn summary(ran: &[Ran], wrong: usize, has_expectations: bool) {
     }
 }
 
-fn call(instance: &mut crate::plugin::Instance, input: &Input) -> Ran {
+fn call(instance: &mut crate::plugin::Instance, input: &Line) -> Ran {
     let mut message = input.message.clone();
     let begun = Instant::now();
     let outcome = instance.process(&mut message);

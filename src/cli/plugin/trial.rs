@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::Args;
 use portcullis_audit::{MemoryStore, Recorder};
-use portcullis_config::{Flags, ProcessEnvironment, load_node, load_pipeline};
-use portcullis_connector_api::{Channel, Message};
-use portcullis_connector_local::envelope::{self, Expect};
+use portcullis_config::{Flags, NoEnvironment, ProcessEnvironment, load_node, load_pipeline};
+use portcullis_connector_local::envelope::Line;
 use portcullis_net::Egress;
 use serde_json::Value;
 
 use crate::audit_store;
+use crate::cli::input;
 use crate::pipeline::Stage;
 use crate::plan::{LockUse, Options, Plan, Refusal, Typed};
 use crate::plugin::Instance;
@@ -42,12 +42,6 @@ pub(super) struct TrialArguments {
     limits: Option<PathBuf>,
 }
 
-/// One line of the input.
-pub(super) struct Input {
-    pub(super) message: Message,
-    pub(super) expect: Option<Expect>,
-}
-
 /// A component that is linked and configured.
 pub(super) struct Trial {
     pub(super) stage: Arc<Stage>,
@@ -66,9 +60,10 @@ impl Trial {
         let text = arguments.pipeline().map_err(|error| refused(&error))?;
         // Positions in errors are those of this text, which the caret shows.
         let pipeline = load_pipeline(Path::new("plugin-test.yaml"), text.as_bytes(), &ProcessEnvironment)?;
-        let node = load_node(None, &Nothing, &Flags::new())?;
+        // The variables of whoever tests are not those of a node.
+        let node = load_node(None, &NoEnvironment, &Flags::new())?;
         let options = Options {
-            environment: &Nothing,
+            environment: &NoEnvironment,
             node_file: None,
             flags: Flags::new(),
             instead: None,
@@ -111,19 +106,6 @@ impl Trial {
     }
 }
 
-/// The variables of whoever tests are not those of a node.
-struct Nothing;
-
-impl portcullis_config::Environment for Nothing {
-    fn var(&self, _name: &str) -> Option<String> {
-        None
-    }
-
-    fn with_prefix(&self, _prefix: &str) -> Vec<(String, String)> {
-        Vec::new()
-    }
-}
-
 impl TrialArguments {
     /// The smallest pipeline that has the plugin.
     fn pipeline(&self) -> anyhow::Result<String> {
@@ -147,24 +129,8 @@ impl TrialArguments {
     ///
     /// # Errors
     /// A line that is none, with its place.
-    pub(super) fn messages(&self) -> anyhow::Result<Vec<Input>> {
-        let path = &self.input;
-        let bytes = std::fs::read(path).with_context(|| format!("cannot read the input {}", path.display()))?;
-        let channel = Channel::from("test");
-        let mut messages = Vec::new();
-        for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
-            if line.trim_ascii().is_empty() {
-                continue;
-            }
-            let line = envelope::parse(line, number, &channel).map_err(|error| {
-                anyhow::anyhow!("{}:{}:{}: {}", path.display(), error.line, error.column, error.what)
-            })?;
-            messages.push(Input { message: line.message, expect: line.expect });
-        }
-        if messages.is_empty() {
-            bail!("the input {} holds no message", path.display());
-        }
-        Ok(messages)
+    pub(super) fn messages(&self) -> anyhow::Result<Vec<Line>> {
+        Ok(input::read(&self.input, "test")?.into_iter().map(|(_, line)| line).collect())
     }
 }
 
