@@ -75,6 +75,8 @@ pub(crate) fn fact(
             budget.extend(numbers.into_iter().map(|(name, of)| (name.to_owned(), integer(of))));
             put(unmapped, "budget", budget);
             match scope {
+                // What is past it is left out, and the message passes.
+                Scope::Invocation if *kind == "log.bytes" => format!("{kind} limit of a call met"),
                 Scope::Invocation | Scope::Instance => format!("{kind} limit exceeded; {} terminated", scope.as_str()),
                 Scope::Plugin | Scope::Tenant | Scope::Node => format!("{kind} limit of the {} met", scope.as_str()),
             }

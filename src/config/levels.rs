@@ -52,6 +52,8 @@ pub struct LevelLimits {
     pub egress_bytes: Option<Located<u64>>,
     /// Bytes a second in.
     pub ingress_bytes: Option<Located<u64>>,
+    /// Bytes of log lines a second.
+    pub log_rate_bytes_s: Option<Located<u64>>,
     /// What may wait for the lanes of all pipelines.
     pub queue: QueueLimit,
 }

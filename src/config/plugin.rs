@@ -181,6 +181,8 @@ pub struct Limits {
     pub output_bytes: Setting<u64>,
     /// Bytes of log lines for one message; 64 KiB. Past it lines are cut and counted.
     pub log_bytes: Setting<u64>,
+    /// Bytes of log lines a second over all instances, a minute's worth at once; 16 KiB. Past it lines are cut and counted.
+    pub log_rate_bytes_s: Setting<u64>,
     /// Calls into the host for one message; 100,000.
     pub host_calls: Setting<u64>,
     /// Resource handles that an instance may hold; 4096.

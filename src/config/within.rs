@@ -30,6 +30,7 @@ impl Node {
         let mut limits = plugin.limits.clone();
         for level in self.levels(pipeline) {
             lower(&mut limits.memory_bytes, level.limits.memory_bytes.as_ref());
+            lower(&mut limits.log_rate_bytes_s, level.limits.log_rate_bytes_s.as_ref());
             lower(&mut limits.connections, level.limits.connections.as_ref());
             lower_rate(&mut limits.connects, level.limits.connects.as_ref());
             lower_rate(&mut limits.lookups, level.limits.lookups.as_ref());
@@ -124,6 +125,7 @@ fn typed_limits(limits: &Limits) -> LevelLimits {
         lookups: typed(&limits.lookups),
         egress_bytes: limits.egress_bytes.clone(),
         ingress_bytes: limits.ingress_bytes.clone(),
+        log_rate_bytes_s: typed(&limits.log_rate_bytes_s),
         queue: QueueLimit::default(),
     }
 }
@@ -156,7 +158,7 @@ struct Amount<'a> {
     shown: String,
 }
 
-fn amounts(limits: &LevelLimits) -> [(&'static str, Option<Amount<'_>>); 8] {
+fn amounts(limits: &LevelLimits) -> [(&'static str, Option<Amount<'_>>); 9] {
     fn of<T>(limit: &Option<Located<T>>, read: impl Fn(&T) -> (u64, String)) -> Option<Amount<'_>> {
         let limit = limit.as_ref()?;
         let (amount, shown) = read(&limit.value);
@@ -173,6 +175,7 @@ fn amounts(limits: &LevelLimits) -> [(&'static str, Option<Amount<'_>>); 8] {
         ("lookups", of(&limits.lookups, rate)),
         ("egress_bytes", of(&limits.egress_bytes, speed)),
         ("ingress_bytes", of(&limits.ingress_bytes, speed)),
+        ("log_rate", of(&limits.log_rate_bytes_s, speed)),
         ("queue.messages", of(&limits.queue.messages, count)),
         ("queue.bytes", of(&limits.queue.bytes, size)),
     ]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use portcullis_audit::{Actor, Budget, DeadLetter, Disabled, Event, Quarantine, Scope, Trap};
 use portcullis_flow::FaultKind;
 
-use crate::plugin::{Fault, LinkedPlugin};
+use crate::plugin::{Fault, LinkedPlugin, LogCut};
 
 /// The plugin as an actor.
 pub(crate) fn actor(tenant: Option<&Arc<str>>, pipeline: &Arc<str>, plugin: &LinkedPlugin) -> Actor {
@@ -40,13 +40,14 @@ pub(crate) fn faulted(actor: Actor, plugin: &LinkedPlugin, fault: &Fault, source
 }
 
 /// Log lines were cut: the message passes, and what is missing is told.
-pub(crate) fn log_cut(actor: Actor, plugin: &LinkedPlugin, cut_bytes: u64) -> Event {
+pub(crate) fn log_cut(actor: Actor, cut: LogCut) -> Event {
+    let unit = if cut.scope == Scope::Invocation { "bytes of a call" } else { "bytes a second" };
     let budget = Budget {
         kind: "log.bytes",
-        limit: Some(plugin.limits().log_bytes),
+        limit: Some(cut.limit_bytes),
         used: None,
-        scope: Scope::Invocation,
-        detail: format!("log.bytes: {cut_bytes} bytes were cut"),
+        scope: cut.scope,
+        detail: format!("log.bytes: {} bytes past {} {unit} were cut", cut.bytes, cut.limit_bytes),
         window: None,
     };
     Event::budget_exceeded(actor, budget)

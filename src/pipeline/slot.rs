@@ -14,7 +14,7 @@ use super::evidence;
 use super::slot_meters::SlotMeters;
 use super::work::Work;
 use crate::capability::Operation;
-use crate::plugin::{Fault, Instance, Outcome};
+use crate::plugin::{Fault, Instance, LogCut, Outcome};
 use crate::telemetry::readiness::Readiness;
 
 /// Host calls are written to the audit in windows of this length.
@@ -30,8 +30,8 @@ pub(super) struct Slot {
     pub(super) meters: SlotMeters,
     /// Instances lost to faults and not replaced yet.
     lost: u64,
-    /// Bytes of log lines that were cut since the last time this was recorded.
-    log_cut_bytes: u64,
+    /// Log lines that were cut since the last time this was recorded, one for each limit that cut some.
+    log_cuts: Vec<LogCut>,
     /// The place whose call decides whether the quarantine is over.
     probe: Option<(usize, Probe)>,
     /// When the window of the audit ends.
@@ -63,7 +63,7 @@ impl Slot {
             egress,
             places: std::iter::repeat_with(|| None).take(places).collect(),
             lost: 0,
-            log_cut_bytes: 0,
+            log_cuts: Vec::new(),
             probe: None,
             next_flush: Instant::now() + AUDIT_WINDOW,
             owed: vec![false; places],
@@ -151,6 +151,7 @@ impl Slot {
         if let Some(mut instance) = self.take(place) {
             self.ended_fuel = Some(instance.fuel());
             self.collect(&mut instance);
+            instance.end();
         }
     }
 
@@ -210,8 +211,13 @@ impl Slot {
                 usage.host_calls.iter().filter(|(called, _)| *called == name).map(|(_, calls)| calls).sum()
             }),
         );
-        self.meters.log_cut.increment(usage.log_cut_bytes);
-        self.log_cut_bytes += usage.log_cut_bytes;
+        for cut in usage.log_cuts {
+            self.meters.log_cut.increment(cut.bytes);
+            match self.log_cuts.iter_mut().find(|other| other.scope == cut.scope) {
+                Some(other) => other.bytes += cut.bytes,
+                None => self.log_cuts.push(cut),
+            }
+        }
     }
 
     /// How long the window of the audit lasts yet.
@@ -242,9 +248,8 @@ impl Slot {
         }
         let actor = identity.actor(&self.stage.plugin);
         self.counts.flush(recorder, &actor);
-        let cut_bytes = std::mem::take(&mut self.log_cut_bytes);
-        if cut_bytes > 0 {
-            recorder.record(evidence::log_cut(actor, &self.stage.plugin, cut_bytes));
+        for cut in self.log_cuts.drain(..) {
+            recorder.record(evidence::log_cut(actor.clone(), cut));
         }
     }
 

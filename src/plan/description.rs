@@ -257,6 +257,7 @@ fn budgets(limits: &Limits, network: bool) -> Vec<BudgetDescription> {
         budget("memory", &limits.memory_bytes, size),
         budget("output", &limits.output_bytes, size),
         budget("log", &limits.log_bytes, size),
+        budget("log_rate", &limits.log_rate_bytes_s, |bytes| format!("{}/s", format_size(*bytes))),
         budget("host_calls", &limits.host_calls, u64::to_string),
         budget("handles", &limits.handles, u32::to_string),
         budget("restarts", &limits.restarts, ToString::to_string),

@@ -124,6 +124,7 @@ fn budgets(limits: &Limits, typed: Option<&Plugin>) -> Vec<(&'static str, u64)> 
         ("host_calls", limits.host_calls),
         ("handles", u64::from(limits.handles)),
     ];
+    budgets.extend(typed.map(|typed| ("log_bytes_per_second", typed.limits.log_rate_bytes_s.value)));
     let Some(typed) = typed.filter(|typed| typed.grants.egress.is_some()) else { return budgets };
     let limits = &typed.limits;
     let per_minute = |rate: &Rate| {

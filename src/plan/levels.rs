@@ -8,7 +8,7 @@ use portcullis_config::{LevelLimits, Node};
 use portcullis_flow::{Bounds, QueueSum};
 use portcullis_net::{Budget, BudgetLimits};
 
-use crate::plugin::{MemorySum, Sums, Turns};
+use crate::plugin::{LogRate, MemorySum, Sums, Turns};
 
 /// The node's level and one for each tenant.
 pub(super) struct Levels {
@@ -20,6 +20,7 @@ struct Level {
     memory: Option<Arc<MemorySum>>,
     queue: Option<Arc<QueueSum>>,
     network: Arc<Budget>,
+    log: Option<Arc<LogRate>>,
 }
 
 impl Levels {
@@ -35,14 +36,18 @@ impl Levels {
         Self { tenants: tenants.collect(), node: Level::new(Scope::Node, &node.limits) }
     }
 
-    /// What a plugin of the tenant shares of memory and processor.
-    pub(super) fn sums(&self, tenant: Option<&str>) -> Sums {
+    /// What a plugin of the tenant shares of memory, processor and log; `log_rate_bytes_s` is its own.
+    pub(super) fn sums(&self, tenant: Option<&str>, log_rate_bytes_s: u64) -> Sums {
         let of_tenant = tenant.and_then(|name| self.tenants.get(name));
         Sums {
             memory: of_tenant
                 .and_then(|(level, _)| level.memory.clone())
                 .into_iter()
                 .chain(self.node.memory.clone())
+                .collect(),
+            log: std::iter::once(Arc::new(LogRate::new(Scope::Plugin, log_rate_bytes_s)))
+                .chain(of_tenant.and_then(|(level, _)| level.log.clone()))
+                .chain(self.node.log.clone())
                 .collect(),
             turns: of_tenant.and_then(|(_, turns)| turns.clone()),
         }
@@ -79,6 +84,7 @@ impl Level {
             egress_bytes_s: limits.egress_bytes.as_ref().map(|limit| limit.value),
             ingress_bytes_s: limits.ingress_bytes.as_ref().map(|limit| limit.value),
         };
-        Self { memory, queue, network: Budget::new(scope, network) }
+        let log = limits.log_rate_bytes_s.as_ref().map(|rate| Arc::new(LogRate::new(scope, rate.value)));
+        Self { memory, queue, network: Budget::new(scope, network), log }
     }
 }

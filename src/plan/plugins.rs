@@ -95,7 +95,7 @@ fn spec(pipeline: &Pipeline, plugin: &Plugin, levels: &Levels, left_out: Vec<Wis
         },
         left_out,
         limits: limits(&plugin.limits),
-        sums: levels.sums(pipeline.tenant.as_ref().map(|tenant| tenant.as_str())),
+        sums: levels.sums(pipeline.tenant.as_ref().map(|tenant| tenant.as_str()), plugin.limits.log_rate_bytes_s.value),
     }
 }
 

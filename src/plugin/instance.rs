@@ -17,6 +17,7 @@ use super::engine::ticks;
 use super::fault::{Fault, Outcome, classify, deadline};
 use super::guest::{Guest, hostcall_bytes};
 use super::link::LinkedPlugin;
+use super::log::LogCut;
 use super::spec::Limits;
 use super::text::tame;
 use super::turns::Turns;
@@ -50,8 +51,8 @@ pub struct Usage {
     pub fuel: u64,
     /// Bytes of all memories and tables now.
     pub memory_bytes: u64,
-    /// Bytes of log lines and standard output that were not kept, since the last time this was asked.
-    pub log_cut_bytes: u64,
+    /// Log lines and standard output that were not kept, since the last time this was asked.
+    pub log_cuts: Vec<LogCut>,
     /// How often each capability was used since the last time this was asked, exactly, for the `host.call` events. Calls on
     /// the message are not in it.
     pub host_calls: Vec<(&'static str, u64)>,
@@ -191,6 +192,14 @@ impl Instance {
         }
     }
 
+    /// Ends it. Giving back a large memory keeps a core busy for milliseconds: that is its tenant's time too.
+    pub fn end(self) {
+        const LARGE_BYTES: u64 = 1 << 20;
+        let sums = self.plugin.spec().sums.turns.clone();
+        let _turn = sums.as_deref().filter(|_| self.memory_bytes() > LARGE_BYTES).map(Turns::take);
+        drop(self);
+    }
+
     /// Whether it has failed: the engine lets nothing into the store of a guest that trapped, so the caller drops it and
     /// makes a new one.
     pub fn is_spent(&self) -> bool {
@@ -202,12 +211,7 @@ impl Instance {
         let (fuel, memory_bytes) = (self.fuel(), self.memory_bytes());
         let guest = self.store.data_mut();
         guest.flush_net();
-        Usage {
-            fuel,
-            memory_bytes,
-            log_cut_bytes: guest.log.take_cut_bytes(),
-            host_calls: guest.take_operations().into_named(),
-        }
+        Usage { fuel, memory_bytes, log_cuts: guest.log.take_cuts(), host_calls: guest.take_operations().into_named() }
     }
 
     /// Fuel of the last call; 0 before the first.

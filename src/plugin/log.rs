@@ -1,6 +1,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
+use portcullis_audit::Scope;
+
+use super::log_rate::LogRate;
 use super::spec::{Level, PluginSpec};
 use super::text::{cut, tame};
 
@@ -16,6 +20,19 @@ pub(crate) struct LogSink {
     limit_bytes: u64,
     spent_bytes: AtomicU64,
     cut_bytes: AtomicU64,
+    /// The plugin's, the tenant's and the node's, each with what was cut for it.
+    rates: Vec<(Arc<LogRate>, AtomicU64)>,
+}
+
+/// Log bytes that were not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogCut {
+    /// Over what the limit counts that cut them.
+    pub scope: Scope,
+    /// That limit: bytes of a call, or bytes a second.
+    pub limit_bytes: u64,
+    /// How many were cut.
+    pub bytes: u64,
 }
 
 impl LogSink {
@@ -28,6 +45,7 @@ impl LogSink {
             limit_bytes: spec.limits.log_bytes,
             spent_bytes: AtomicU64::new(0),
             cut_bytes: AtomicU64::new(0),
+            rates: spec.sums.log.iter().map(|rate| (Arc::clone(rate), AtomicU64::new(0))).collect(),
         }
     }
 
@@ -36,9 +54,19 @@ impl LogSink {
         self.spent_bytes.store(0, Ordering::Relaxed);
     }
 
-    /// Bytes that were not kept since the last time.
-    pub(super) fn take_cut_bytes(&self) -> u64 {
-        self.cut_bytes.swap(0, Ordering::Relaxed)
+    /// What was not kept since the last time.
+    pub(super) fn take_cuts(&self) -> Vec<LogCut> {
+        let of_call = LogCut {
+            scope: Scope::Invocation,
+            limit_bytes: self.limit_bytes,
+            bytes: self.cut_bytes.swap(0, Ordering::Relaxed),
+        };
+        let of_rates = self.rates.iter().map(|(rate, cut_bytes)| LogCut {
+            scope: rate.scope(),
+            limit_bytes: rate.limit_bytes_s(),
+            bytes: cut_bytes.swap(0, Ordering::Relaxed),
+        });
+        std::iter::once(of_call).chain(of_rates).filter(|cut| cut.bytes > 0).collect()
     }
 
     /// Writes one line as far as the budget goes. A level below the granted one costs nothing; the rest of a line that is
@@ -65,7 +93,22 @@ impl LogSink {
         if kept.is_empty() && left == 0 {
             return;
         }
-        self.emit(level, &tame(kept, kept.len().saturating_mul(8)));
+        if self.has_rate(kept.len().max(1) as u64) {
+            self.emit(level, &tame(kept, kept.len().saturating_mul(8)));
+        }
+    }
+
+    /// Takes the bytes of a line from every rate, or from none: then they are counted as cut for the first that has no room.
+    fn has_rate(&self, bytes: u64) -> bool {
+        let now = Instant::now();
+        for (number, (rate, cut_bytes)) in self.rates.iter().enumerate() {
+            if !rate.take(bytes, now) {
+                cut_bytes.fetch_add(bytes, Ordering::Relaxed);
+                self.rates.iter().take(number).for_each(|(before, _)| before.give_back(bytes));
+                return false;
+            }
+        }
+        true
     }
 
     fn emit(&self, level: Level, text: &str) {
@@ -98,7 +141,12 @@ mod tests {
             limit_bytes: 10,
             spent_bytes: AtomicU64::new(0),
             cut_bytes: AtomicU64::new(0),
+            rates: Vec::new(),
         }
+    }
+
+    fn cut_bytes(sink: &LogSink) -> u64 {
+        sink.take_cuts().iter().map(|cut| cut.bytes).sum()
     }
 
     #[test]
@@ -108,16 +156,30 @@ mod tests {
         sink.line(Level::Debug, "not kept and not charged");
         sink.line(Level::Error, "1234567");
         sink.line(Level::Info, "12");
-        assert_eq!(sink.take_cut_bytes(), 4 + 2);
+        assert_eq!(cut_bytes(&sink), 4 + 2);
         sink.begin();
         sink.line(Level::Info, "1234567890");
-        assert_eq!(sink.take_cut_bytes(), 0);
+        assert_eq!(sink.take_cuts(), []);
     }
 
     #[test]
     fn without_the_grant_everything_is_counted_as_cut() {
         let sink = sink(None);
         sink.line(Level::Error, "12345");
-        assert_eq!(sink.take_cut_bytes(), 5);
+        assert_eq!(cut_bytes(&sink), 5);
+    }
+
+    #[test]
+    fn what_the_rate_of_a_level_has_no_room_for_is_cut_for_it_and_costs_the_others_nothing() {
+        let rate = |scope, bytes_s| (Arc::new(LogRate::new(scope, bytes_s)), AtomicU64::new(0));
+        let mut sink = sink(Some(Level::Info));
+        sink.limit_bytes = 1 << 20;
+        sink.rates = vec![rate(Scope::Plugin, 1000), rate(Scope::Tenant, 1)];
+        sink.line(Level::Info, &"x".repeat(50));
+        for _ in 0..3 {
+            sink.line(Level::Info, &"x".repeat(20));
+        }
+        assert_eq!(sink.take_cuts(), [LogCut { scope: Scope::Tenant, limit_bytes: 1, bytes: 60 }]);
+        assert!(sink.rates[0].0.take(60_000 - 50, Instant::now()), "what the tenant refused is not the plugin's");
     }
 }

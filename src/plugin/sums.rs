@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use portcullis_audit::Scope;
 
+use super::log_rate::LogRate;
 use super::turns::Turns;
 
 /// What a plugin shares with others: each level counts for itself, and the lowest limit holds.
@@ -12,6 +13,8 @@ use super::turns::Turns;
 pub struct Sums {
     /// Memory of the tenant's and of the node's instances.
     pub memory: Vec<Arc<MemorySum>>,
+    /// Log bytes of the plugin's, the tenant's and the node's instances.
+    pub log: Vec<Arc<LogRate>>,
     /// The tenant's turns on the processor; none where there is nobody to share it with.
     pub turns: Option<Arc<Turns>>,
 }

@@ -168,6 +168,23 @@ fn h12_a_flood_of_log_lines_is_cut_counted_and_cannot_pass_for_the_operators_own
 }
 
 #[test]
+fn a_flood_of_log_lines_over_many_messages_meets_the_rate_of_its_plugin() {
+    // Each call stays within its own 64 KiB: together they would be 6 MiB.
+    let logs = plugin(
+        "logs-without-end",
+        json!({ "grants": { "log": "info" }, "limits": { "deadline": "10s", "log_rate": "4KiB/s" } }),
+    );
+    let ran = Scene::new().bad(logs, &["once"; 100]).run();
+    assert_eq!(ran.values("bad").len(), 100, "the messages pass");
+    let written: usize = ran.finished.stderr.lines().filter(|line| line.contains("logs")).map(str::len).sum();
+    let allowed = 4 * 1024 * 60;
+    assert!(written < allowed * 2, "{written} bytes, escapes and names of fields included");
+    let of_rate = ran.events("budget.exceeded").into_iter().filter(|event| event["status_code"] == "log.bytes");
+    let scopes: Vec<String> = of_rate.map(|event| event["unmapped"]["budget"]["scope"].to_string()).collect();
+    assert!(scopes.iter().any(|scope| scope == "\"plugin\""), "{scopes:?}");
+}
+
+#[test]
 fn h15_a_recursion_without_an_end_meets_the_stack() {
     let guest = plugin("recurses-without-end", json!({ "limits": { "fuel": 100_000_000_000_u64, "deadline": "10s" } }));
     let ran = Scene::new().bad(guest, &["ok", "recurse", "ok"]).run();

@@ -99,6 +99,7 @@ pub(super) fn limits(cx: &mut Context<'_>, node: &Node, level: Level) -> Option<
         lookups: fields.optional(cx, "lookups", some_rate),
         egress_bytes: fields.optional(cx, "egress_bytes", bytes_a_second),
         ingress_bytes: fields.optional(cx, "ingress_bytes", bytes_a_second),
+        log_rate_bytes_s: fields.optional(cx, "log_rate", bytes_a_second),
         queue: fields.optional(cx, "queue", queue).unwrap_or_default(),
     };
     fields.finish(cx);

@@ -31,6 +31,8 @@ pub(super) fn limits(cx: &mut Context<'_>, node: Option<&Node>, egress: bool) ->
     limits.output_bytes = Setting::or(output, limits.output_bytes.value);
     let log = fields.optional(cx, "log", |cx, node| size(cx, node, 0..=64 * MIB));
     limits.log_bytes = Setting::or(log, limits.log_bytes.value);
+    let log_rate = fields.optional(cx, "log_rate", bytes_a_second);
+    limits.log_rate_bytes_s = Setting::or(log_rate, limits.log_rate_bytes_s.value);
     let calls = fields.optional(cx, "host_calls", |cx, node| integer(cx, node, 1..=1_000_000_000));
     limits.host_calls = Setting::or(calls, limits.host_calls.value);
     let handles = fields.optional(cx, "handles", |cx, node| integer_u32(cx, node, 1..=1_000_000));
@@ -55,6 +57,7 @@ fn defaults(egress: bool) -> Limits {
         memory_bytes: Setting::default_of(64 * MIB),
         output_bytes: Setting::default_of(MIB),
         log_bytes: Setting::default_of(64 * KIB),
+        log_rate_bytes_s: Setting::default_of(16 * KIB),
         host_calls: Setting::default_of(100_000),
         handles: Setting::default_of(4096),
         restarts: Setting::default_of(Rate { count: 5, per: MINUTE }),
