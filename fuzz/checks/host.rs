@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use portcullis_policy::{
     Decision, Effect, Facts, Host, Policy, PolicyParts, Request, Rule, RuleText, ascii_form, classify, decide, explain,
-    parse_host, smallest_grant,
+    parse_host, smallest,
 };
 
 /// Runs text through all that reads hosts.
@@ -77,7 +77,7 @@ fn asked(text: &str) {
     let facts = Facts { now_ms: 0, pins: &[], exhausted: None };
     let http = |scheme| Request::Http { method: "GET", scheme, authority: text, path: "/" };
     for request in [Request::Lookup { name: text }, http("http"), http("https")] {
-        smallest_grant(&request, &[]);
+        drop(smallest(&request, &[]).map(|smallest| smallest.to_string()));
         let decided = decide(&policy, &request, &facts);
         assert_eq!(format!("{decided:?}"), format!("{:?}", explain(&policy, &request, &facts).0), "{text:?}");
         let granted = match decided {

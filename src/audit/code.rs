@@ -107,6 +107,11 @@ impl Class {
             Self::Lifecycle | Self::Error | Self::Network | Self::Http | Self::Dns => &["security_control", "host"],
         }
     }
+
+    /// Whether an event of this class has a place for a trace, by the profile `trace`.
+    pub(crate) const fn has_trace(self) -> bool {
+        matches!(self, Self::Api | Self::Http)
+    }
 }
 
 /// How a code is classified in OCSF: numbers of the schema's enumerations.

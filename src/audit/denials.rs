@@ -6,6 +6,7 @@ use crate::code::Code;
 use crate::escape::{CODE_BYTES, NAME_BYTES};
 use crate::event::Event;
 use crate::network::{Attempt, Denial, Destination, HttpCall, Transport, Window};
+use crate::source::Source;
 
 /// Kinds of refusals that are told apart in a window. Past it only code and reason tell them apart.
 const MAX_KINDS: usize = 256;
@@ -45,19 +46,37 @@ struct To {
 #[derive(Debug)]
 struct Repeats {
     denial: Denial,
-    source: Option<String>,
+    source: Option<Source>,
     window: Window,
+}
+
+/// A refusal, or a number of them, that is to be recorded. Where there is no room for its event: [`Denials::untold`].
+#[derive(Debug)]
+pub struct Telling {
+    denial: Denial,
+    source: Option<Source>,
+}
+
+impl Telling {
+    /// What is recorded.
+    pub fn event(&self, plugin: &Actor) -> Event {
+        let event = Event::denied(plugin.clone(), self.denial.clone());
+        match &self.source {
+            Some(source) => event.about(source.clone()),
+            None => event,
+        }
+    }
 }
 
 impl Denials {
     /// Counts a refusal and gives what is to be recorded. `source` is the record in work, as [`Event::about`] takes it.
     #[must_use = "refusals that are not recorded are not told"]
-    pub fn add(&mut self, plugin: &Actor, source: Option<&str>, mut denial: Denial) -> Vec<Event> {
+    pub fn add(&mut self, source: Option<&Source>, mut denial: Denial) -> Vec<Telling> {
         cut(&mut denial);
         let now_ms = now_ms();
         let mut told = Vec::new();
         if now_ms.saturating_sub(self.window_start_ms) >= WINDOW_MS {
-            told = self.end_window(plugin, now_ms);
+            told = self.end_window(now_ms);
         }
         let kind = self.kind_of(&denial);
         let times = denial.window.map_or(1, |window| window.count);
@@ -65,13 +84,13 @@ impl Denials {
             None => {
                 self.named += usize::from(kind.to.is_some());
                 self.kinds.insert(kind, None);
-                told.push(event(plugin, source, denial));
+                told.push(Telling { denial, source: source.cloned() });
             }
             Some(Some(repeats)) => repeats.add(source, &denial, times, now_ms),
             Some(none) => {
                 let window = Window { count: times, start_ms: now_ms, end_ms: now_ms };
                 let denial = if kind.to.is_some() { denial } else { without_destination(denial) };
-                *none = Some(Repeats { denial, source: source.map(str::to_owned), window });
+                *none = Some(Repeats { denial, source: source.cloned(), window });
             }
         }
         told
@@ -80,11 +99,11 @@ impl Denials {
     /// Ends the window and gives what is to be recorded: one event for each kind that was repeated. A kind that was not is
     /// forgotten, so that its next refusal is told in full again.
     #[must_use = "refusals that are not recorded are not told"]
-    pub fn flush(&mut self, plugin: &Actor) -> Vec<Event> {
-        self.end_window(plugin, now_ms())
+    pub fn flush(&mut self) -> Vec<Telling> {
+        self.end_window(now_ms())
     }
 
-    fn end_window(&mut self, plugin: &Actor, now_ms: u64) -> Vec<Event> {
+    fn end_window(&mut self, now_ms: u64) -> Vec<Telling> {
         self.window_start_ms = now_ms;
         let mut told = Vec::new();
         self.kinds.retain(|_, repeats| {
@@ -92,11 +111,30 @@ impl Denials {
                 return false;
             };
             denial.window = (window.count > 1).then_some(window);
-            told.push(event(plugin, source.as_deref(), denial));
+            told.push(Telling { denial, source });
             true
         });
         self.named = self.kinds.keys().filter(|kind| kind.to.is_some()).count();
         told
+    }
+
+    /// Counts what was given to be recorded and found no room: it is told with the repeats, at the end of the window.
+    pub fn untold(&mut self, Telling { denial, source }: Telling) {
+        let now_ms = now_ms();
+        let window = denial.window.unwrap_or(Window { count: 1, start_ms: now_ms, end_ms: now_ms });
+        let kind = self.kind_of(&denial);
+        let is_named = kind.to.is_some();
+        self.named += usize::from(is_named && !self.kinds.contains_key(&kind));
+        match self.kinds.entry(kind).or_default() {
+            Some(repeats) => {
+                repeats.window.start_ms = repeats.window.start_ms.min(window.start_ms);
+                repeats.add(source.as_ref(), &denial, window.count, window.end_ms);
+            }
+            none => {
+                let denial = if is_named { denial } else { without_destination(denial) };
+                *none = Some(Repeats { denial, source, window });
+            }
+        }
     }
 
     fn kind_of(&self, denial: &Denial) -> Kind {
@@ -116,10 +154,10 @@ impl Denials {
 
 impl Repeats {
     /// What does not hold for all of them is not told.
-    fn add(&mut self, source: Option<&str>, denial: &Denial, times: u64, now_ms: u64) {
+    fn add(&mut self, source: Option<&Source>, denial: &Denial, times: u64, now_ms: u64) {
         self.window.count += times;
         self.window.end_ms = self.window.end_ms.max(now_ms);
-        if self.source.as_deref() != source {
+        if self.source.as_ref() != source {
             self.source = None;
         }
         if let (Attempt::Http(own), Attempt::Http(HttpCall { path, .. })) = (&mut self.denial.attempt, &denial.attempt)
@@ -160,14 +198,6 @@ fn without_destination(denial: Denial) -> Denial {
     Denial { attempt, destination: Destination::default(), rule: None, ..denial }
 }
 
-fn event(plugin: &Actor, source: Option<&str>, denial: Denial) -> Event {
-    let event = Event::denied(plugin.clone(), denial);
-    match source {
-        Some(source) => event.about(source),
-        None => event,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -187,13 +217,13 @@ mod tests {
 
     impl Told {
         fn add(&mut self, source: Option<&str>, denial: Denial) {
-            let told = self.denials.add(&plugin(), source, denial);
-            told.into_iter().for_each(|event| drop(self.recorder.record(event)));
+            let told = self.denials.add(source.map(Source::from).as_ref(), denial);
+            told.iter().for_each(|told| drop(self.recorder.record(told.event(&plugin()))));
         }
 
         fn flush(&mut self) {
-            let told = self.denials.flush(&plugin());
-            told.into_iter().for_each(|event| drop(self.recorder.record(event)));
+            let told = self.denials.flush();
+            told.iter().for_each(|told| drop(self.recorder.record(told.event(&plugin()))));
         }
     }
 
@@ -281,12 +311,33 @@ mod tests {
     }
 
     #[test]
+    fn what_found_no_room_is_told_later_and_the_sum_is_exact() {
+        let mut denials = Denials { window_start_ms: u64::MAX, ..Denials::default() };
+        // Two firsts of a kind, and more destinations than are told apart.
+        for number in 0..700 {
+            let told = denials.add(Some(&"p/t-0@1".into()), to(&format!("{}.example", number % 350), Attempt::Connect));
+            told.into_iter().for_each(|told| denials.untold(told));
+        }
+        for _ in 0..3 {
+            let told = denials.flush();
+            assert!(told.len() <= MAX_KINDS + 1, "{} events", told.len());
+            told.into_iter().for_each(|told| denials.untold(told));
+        }
+        let events = recorded(|told| {
+            denials.window_start_ms = u64::MAX;
+            told.denials = denials;
+        });
+        assert_eq!(events.iter().map(times).sum::<u64>(), 700);
+        assert_eq!(events[0]["metadata"]["correlation_uid"], "p/t-0@1");
+    }
+
+    #[test]
     fn no_kind_holds_more_text_than_an_event_tells() {
         let long = "é".repeat(1 << 20);
         let mut denials = Denials::default();
         for _ in 0..2 {
             let call = HttpCall { scheme: long.clone(), ..call(&long, &long) };
-            drop(denials.add(&plugin(), None, to(&long, Attempt::Http(call))));
+            drop(denials.add(None, to(&long, Attempt::Http(call))));
         }
         let (kind, repeats) = denials.kinds.first_key_value().unwrap();
         let (kept, repeats) = (kind.to.as_ref().unwrap(), repeats.as_ref().unwrap());

@@ -12,6 +12,7 @@ use crate::detail::{
 };
 use crate::escape::{CODE_BYTES, DETAIL_BYTES, NAME_BYTES, Untrusted};
 use crate::network::{self, Window, events::Network};
+use crate::source::Source;
 use crate::uid::new_uid;
 
 /// Something that happened, with who did it and when.
@@ -23,6 +24,8 @@ pub struct Event {
     pub(crate) time_ms: u64,
     /// Coordinates of the record in work.
     pub(crate) source: Option<Untrusted>,
+    /// The trace that the record says it is part of.
+    pub(crate) trace_id: Option<[u8; 16]>,
     pub(crate) fact: Fact,
 }
 
@@ -103,7 +106,7 @@ pub(crate) struct Letter {
 impl Event {
     pub(crate) fn new(actor: Actor, fact: Fact) -> Self {
         let time_ms = now_ms();
-        Self { uid: new_uid(time_ms), actor, time_ms, source: None, fact }
+        Self { uid: new_uid(time_ms), actor, time_ms, source: None, trace_id: None, fact }
     }
 
     /// `plugin.linked`: a component was linked and may run.
@@ -144,7 +147,7 @@ impl Event {
     }
 
     /// `record.quarantined`: a record went to the dead letter queue. `source` is `pipeline/topic-partition@offset`.
-    pub fn record_quarantined(actor: Actor, source: impl Into<String>, quarantine: Quarantine) -> Self {
+    pub fn record_quarantined(actor: Actor, source: impl Into<Source>, quarantine: Quarantine) -> Self {
         let Quarantine { channel, dead_letter, kind, code, truncated, attempts } = quarantine;
         let name = |text| Untrusted::new(text, NAME_BYTES);
         let letter = dead_letter.map(|letter| Letter { queue: name(letter.queue), position: name(letter.position) });
@@ -171,10 +174,12 @@ impl Event {
         self.uid
     }
 
-    /// Names the record in work, as `pipeline/topic-partition@offset`.
+    /// Names the record in work, as `pipeline/topic-partition@offset`, and its trace.
     #[must_use]
-    pub fn about(mut self, source: impl Into<String>) -> Self {
-        self.source = Some(Untrusted::new(source, NAME_BYTES));
+    pub fn about(mut self, source: impl Into<Source>) -> Self {
+        let Source { coordinates, trace_id } = source.into();
+        self.source = Some(Untrusted::new(&*coordinates, NAME_BYTES));
+        self.trace_id = trace_id;
         self
     }
 

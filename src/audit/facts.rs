@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::detail::{HostCall, Scope};
+use crate::detail::{HostCall, Mode, Scope};
 use crate::event::{Event, Fact, Loss};
 use crate::network::{self, Window};
 use crate::ocsf::{Stamp, bridge};
@@ -17,19 +17,7 @@ pub(crate) fn fact(
     text: &mut Text,
 ) {
     let message = match &event.fact {
-        Fact::Boot { mode, config_sha256 } => {
-            let context = stamp.context;
-            let mut boot = object([
-                ("portcullis_version", text.name(&context.product_version)),
-                ("wasmtime", text.name(&context.wasmtime_version)),
-                ("mode", mode.as_str().into()),
-            ]);
-            if let Some(digest) = config_sha256 {
-                put(&mut boot, "config_sha256", text.name(digest));
-            }
-            put(unmapped, "boot", boot);
-            format!("audit chain {} started", stamp.chain_uid)
-        }
+        Fact::Boot { mode, config_sha256 } => boot(unmapped, *mode, config_sha256.as_deref(), stamp, text),
         Fact::Stop { events, lost } => {
             put(unmapped, "stop", object([("events", integer(*events)), ("lost", integer(*lost))]));
             format!("audit chain {} stopped", stamp.chain_uid)
@@ -60,27 +48,7 @@ pub(crate) fn fact(
             put(unmapped, "instance", about);
             format!("plugin call trapped: {kind}")
         }
-        Fact::Budget { kind, limit, used, scope, detail, window } => {
-            if let Some(Window { count, start_ms, end_ms }) = window {
-                put(members, "count", integer(*count));
-                put(members, "start_time", integer(*start_ms));
-                put(members, "end_time", integer(*end_ms));
-            }
-            let parts = [("limit", limit), ("used", used)];
-            let numbers: Vec<_> = parts.iter().filter_map(|(name, of)| Some((*name, (**of)?))).collect();
-            let default = || numbers.iter().map(|(name, of)| format!("{name}={of}")).collect::<Vec<_>>().join(" ");
-            let detail = if detail.is_empty() { default().into() } else { text.untrusted(detail) };
-            status(members, (*kind).into(), detail);
-            let mut budget = object([("kind", (*kind).into()), ("scope", scope.as_str().into())]);
-            budget.extend(numbers.into_iter().map(|(name, of)| (name.to_owned(), integer(of))));
-            put(unmapped, "budget", budget);
-            match scope {
-                // What is past it is left out, and the message passes.
-                Scope::Invocation if *kind == "log.bytes" => format!("{kind} limit of a call met"),
-                Scope::Invocation | Scope::Instance => format!("{kind} limit exceeded; {} terminated", scope.as_str()),
-                Scope::Plugin | Scope::Tenant | Scope::Node => format!("{kind} limit of the {} met", scope.as_str()),
-            }
-        }
+        Fact::Budget { .. } => budget(members, unmapped, &event.fact, text),
         Fact::Quarantined { .. } => quarantined(members, unmapped, event, text),
         Fact::HostCall(calls) => host_call(members, calls, stamp, text),
         Fact::ConfigRejected { slug, at, detail } => {
@@ -100,6 +68,49 @@ pub(crate) fn fact(
         }
     };
     put(members, "message", message);
+}
+
+fn boot(
+    unmapped: &mut Map<String, Value>,
+    mode: Mode,
+    config_sha256: Option<&str>,
+    stamp: &Stamp<'_>,
+    text: &mut Text,
+) -> String {
+    let context = stamp.context;
+    let mut boot = object([
+        ("portcullis_version", text.name(&context.product_version)),
+        ("wasmtime", text.name(&context.wasmtime_version)),
+        ("mode", mode.as_str().into()),
+    ]);
+    if let Some(digest) = config_sha256 {
+        put(&mut boot, "config_sha256", text.name(digest));
+    }
+    put(unmapped, "boot", boot);
+    format!("audit chain {} started", stamp.chain_uid)
+}
+
+fn budget(members: &mut Map<String, Value>, unmapped: &mut Map<String, Value>, fact: &Fact, text: &mut Text) -> String {
+    let Fact::Budget { kind, limit, used, scope, detail, window } = fact else { return String::new() };
+    if let Some(Window { count, start_ms, end_ms }) = window {
+        put(members, "count", integer(*count));
+        put(members, "start_time", integer(*start_ms));
+        put(members, "end_time", integer(*end_ms));
+    }
+    let parts = [("limit", limit), ("used", used)];
+    let numbers: Vec<_> = parts.iter().filter_map(|(name, of)| Some((*name, (**of)?))).collect();
+    let default = || numbers.iter().map(|(name, of)| format!("{name}={of}")).collect::<Vec<_>>().join(" ");
+    let detail = if detail.is_empty() { default().into() } else { text.untrusted(detail) };
+    status(members, (*kind).into(), detail);
+    let mut budget = object([("kind", (*kind).into()), ("scope", scope.as_str().into())]);
+    budget.extend(numbers.into_iter().map(|(name, of)| (name.to_owned(), integer(of))));
+    put(unmapped, "budget", budget);
+    match scope {
+        // What is past it is left out, and the message passes.
+        Scope::Invocation if *kind == "log.bytes" => format!("{kind} limit of a call met"),
+        Scope::Invocation | Scope::Instance => format!("{kind} limit exceeded; {} terminated", scope.as_str()),
+        Scope::Plugin | Scope::Tenant | Scope::Node => format!("{kind} limit of the {} met", scope.as_str()),
+    }
 }
 
 fn losses(members: &mut Map<String, Value>, unmapped: &mut Map<String, Value>, loss: &Loss) {

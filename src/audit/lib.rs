@@ -24,6 +24,7 @@ mod queue;
 mod recorder;
 #[cfg(any(test, feature = "check"))]
 pub mod schema;
+mod source;
 mod store;
 mod text;
 mod uid;
@@ -37,7 +38,7 @@ pub use canonical::{CanonicalError, canonical};
 pub use clock::now_ms;
 pub use code::Code;
 pub use count::Counts;
-pub use denials::Denials;
+pub use denials::{Denials, Telling};
 pub use detail::{
     Budget, ConfigFault, DeadLetter, Disabled, HostCall, Linked, Mode, Quarantine, Refused, Rejection, Scope, Trap,
 };
@@ -51,5 +52,6 @@ pub use network::{
 };
 pub use ocsf::Context;
 pub use recorder::{Options, Receipt, Recorder, StartError, Status, Summary, Unavailable, Unconfirmed};
+pub use source::Source;
 pub use store::{AuditRecord, Store, StoreError};
 pub use uuid::Uuid;

@@ -148,8 +148,6 @@ pub struct Lookup {
     pub reason: Option<&'static str>,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
-    /// Some for lookups that were answered from the cache and counted: then no query left.
-    pub cached: Option<Window>,
 }
 
 /// An HTTP request, without its headers.

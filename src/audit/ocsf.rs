@@ -11,6 +11,7 @@ use crate::detail::Linked;
 use crate::escape::{NAME_BYTES, tame};
 use crate::event::{Event, Fact};
 use crate::facts::fact;
+use crate::source::Source;
 use crate::text::{Text, integer, object, put};
 
 /// The version of the schema.
@@ -72,6 +73,10 @@ pub(crate) fn event(stamp: &Stamp<'_>, event: &Event) -> Value {
         put(&mut members, "policy", policy);
     }
     fact(&mut members, &mut unmapped, event, stamp, &mut text);
+    if let Some(trace_id) = event.trace_id {
+        let trace = object([("uid", Source::trace_uid(trace_id).into())]);
+        put(if shape.class.has_trace() { &mut members } else { &mut unmapped }, "trace", trace);
+    }
     put(&mut members, "unmapped", unmapped);
     let metadata = metadata(stamp, event, shape, &mut text);
     put(&mut members, "metadata", metadata);
@@ -135,9 +140,12 @@ fn metadata(stamp: &Stamp<'_>, event: &Event, shape: Shape, text: &mut Text) -> 
     if let Some(source) = &event.source {
         put(&mut metadata, "correlation_uid", text.untrusted(source));
     }
-    let profiles = shape.class.profiles();
+    let mut profiles = shape.class.profiles().to_vec();
+    if event.trace_id.is_some() && shape.class.has_trace() {
+        profiles.push("trace");
+    }
     if !profiles.is_empty() {
-        put(&mut metadata, "profiles", profiles.to_vec());
+        put(&mut metadata, "profiles", profiles);
     }
     if text.truncated {
         put(&mut metadata, "is_truncated", true);
@@ -340,6 +348,22 @@ mod tests {
         );
         assert_eq!(value["status_code"], "schema");
         assert_eq!(value["unmapped"]["quarantine"], json!({"fault": "rejected", "truncated": true, "attempts": 2}));
+    }
+
+    #[test]
+    fn a_trace_is_told_in_the_schemas_place_where_the_class_has_one() {
+        let source = || Source { trace_id: Some([0xab; 16]), ..Source::from("orders/t-0@1") };
+        for event in every_event() {
+            let class = event.shape().class;
+            let value = built(&event.about(source()), None);
+            let (place, other) = match class {
+                Class::Api | Class::Http => ("/trace/uid", "/unmapped/trace"),
+                _ => ("/unmapped/trace/uid", "/trace"),
+            };
+            assert_eq!(value.pointer(place), Some(&json!("ab".repeat(16))), "{value:#}");
+            assert!(value.pointer(other).is_none(), "{value:#}");
+            assert_eq!(crate::schema::faults_of(&value), Vec::<String>::new(), "{value:#}");
+        }
     }
 
     #[test]

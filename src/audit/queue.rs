@@ -23,16 +23,19 @@ const MAX_READY: usize = 16 * 1024;
 /// Tasks that may wait for room. One more is told at once that it need not wait: what it intends is then lost and does not
 /// happen.
 const MAX_TASKS: usize = 4096;
-/// This part of the capacity is no place for intents: what belongs to effects that have happened must find room.
+/// This part of the capacity is no place for intents and refusals, of which a guest makes as many as it likes: what belongs to
+/// effects that have happened must find room.
 const KEPT_PART: usize = 8;
 
 /// What an event is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// It tells of what has happened, or of what was refused.
+    /// It tells of what has happened.
     Told,
     /// It goes before an effect, which does not happen without it.
     Intent,
+    /// It tells of what was refused.
+    Refusal,
 }
 
 /// A bounded queue of events. A channel of the standard library cannot wait for room with a deadline.
@@ -112,20 +115,34 @@ impl Queue {
             state.lose(&event);
             return None;
         }
+        Some(self.enqueue(state, event))
+    }
+
+    /// As [`Self::push`] without a wait, for whoever tells later what is not taken now: it is not lost. Whether it was taken.
+    pub(crate) fn offer(&self, event: Event, purpose: Purpose) -> bool {
+        let state = self.lock();
+        let is_taken = state.closing.is_none() && state.used() < self.limit(purpose);
+        if is_taken {
+            self.enqueue(state, event);
+        }
+        is_taken
+    }
+
+    fn enqueue(&self, mut state: MutexGuard<'_, State>, event: Event) -> u64 {
         let sequence = state.enqueue(event);
         let idle = mem::take(&mut state.idle);
         drop(state);
         if idle {
             self.filled.notify_one();
         }
-        Some(sequence)
+        sequence
     }
 
     /// Events of that purpose that may wait.
     fn limit(&self, purpose: Purpose) -> usize {
         match purpose {
             Purpose::Told => self.capacity,
-            Purpose::Intent => self.capacity - self.capacity / KEPT_PART,
+            Purpose::Intent | Purpose::Refusal => self.capacity - self.capacity / KEPT_PART,
         }
     }
 
@@ -336,6 +353,17 @@ mod tests {
             assert!(queue.push(Event::plugin_stopped(Actor::bridge()), Purpose::Told, Duration::ZERO).is_some());
         }
         queue
+    }
+
+    #[test]
+    fn refusals_without_end_leave_room_for_what_has_happened_and_none_is_lost() {
+        let queue = Queue::new(16);
+        let refused = || Event::plugin_stopped(Actor::bridge());
+        let taken = (0..1000).filter(|_| queue.offer(refused(), Purpose::Refusal)).count();
+        assert_eq!(taken, 14);
+        assert!(queue.push(refused(), Purpose::Intent, Duration::ZERO).is_none());
+        assert_eq!(queue.push(refused(), Purpose::Told, Duration::ZERO), Some(15));
+        assert_eq!(queue.status().lost_events, 1, "the intent alone");
     }
 
     fn poll(room: &mut Pin<Box<Room<'_>>>, waker: &Waker) -> Poll<()> {

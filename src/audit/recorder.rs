@@ -104,6 +104,19 @@ impl Recorder {
         self.push(event, Purpose::Intent, Duration::ZERO)
     }
 
+    /// As [`Recorder::try_record_intent`], for what tells of a refusal. An event that is not taken is not lost: its owner counts
+    /// it and tells the count later.
+    #[must_use = "what is not taken must be told later"]
+    pub fn try_record_refusal(&self, event: Event) -> bool {
+        self.owner.queue.offer(event, Purpose::Refusal)
+    }
+
+    /// Records what tells of refusals of an owner that ends: nobody counts them any more, so that without room the event is
+    /// lost, and counted as such.
+    pub fn try_record_last_refusal(&self, event: Event) {
+        self.owner.queue.push(event, Purpose::Refusal, Duration::ZERO);
+    }
+
     /// Resolves when [`Recorder::try_record_intent`] has room, or the audit has ended, on any runtime. Nothing is reserved:
     /// others may come first. There is no deadline in it: whoever waits brings one, [`Recorder::deadline`].
     pub async fn room(&self) {

@@ -84,7 +84,6 @@ pub(crate) fn lookup(answers: &[[u8; 4]], dropped: &[([u8; 4], &'static str)]) -
         rcode: Some(0),
         reason: None,
         duration_ms: 9,
-        cached: None,
     }
 }
 
@@ -153,7 +152,7 @@ fn network_events() -> Vec<Event> {
         Event::dns_allowed(plugin(), "api.example.com", Decided { destination: Destination::default(), ..decided() }),
         Event::dns_allowed(plugin(), text(), observed()),
         Event::dns_lookup(plugin(), lookup(&[[93, 184, 216, 34]], &[([10, 1, 2, 3], "addr.private")])),
-        Event::dns_lookup(plugin(), Lookup { name: text(), cached: window, ..lookup(&[[93, 184, 216, 34]; 500], &[]) }),
+        Event::dns_lookup(plugin(), Lookup { name: text(), ..lookup(&[[93, 184, 216, 34]; 500], &[]) }),
         Event::dns_lookup(plugin(), Lookup { rcode: Some(4096), reason: Some("dns.failed"), ..lookup(&[], &[]) }),
         Event::dns_lookup(plugin(), Lookup { rcode: None, reason: Some("dns.timeout"), ..lookup(&[], &[]) }),
         Event::http_allowed(plugin(), HttpIntent { call: call("PATCH", "/v1/enrich"), decided: decided() }),

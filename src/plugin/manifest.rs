@@ -156,9 +156,6 @@ fn read(file: &Path) -> Result<Option<Vec<u8>>, LinkError> {
 fn claimed(bytes: &[u8], file: Option<PathBuf>) -> Result<Claimed, LinkError> {
     let place = || file.as_ref().map_or_else(String::new, |file| format!("{}: ", file.display()));
     let wrong = |detail: String| wrong(format!("{}{detail}", place()));
-    if bytes.len() > MAX_BYTES {
-        return Err(wrong(format!("it has {} bytes, at most {MAX_BYTES} are allowed", bytes.len())));
-    }
     let text = std::str::from_utf8(bytes).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
     // A manifest has no use for aliases, and a few of them stand for a million values.
     let options = serde_saphyr::options! { budget: serde_saphyr::budget! { max_aliases: 0, max_nodes: 20_000 } };
@@ -225,7 +222,7 @@ impl Typed {
             if !schema.is_object() && !schema.is_boolean() {
                 return Err("`config_schema` is not a JSON Schema: an object, true or false".to_owned());
             }
-            // The aliases of YAML make much of few bytes.
+            // As JSON a text may be longer than as YAML: `\a` becomes `\u0007`.
             if schema.to_string().len() > MAX_BYTES {
                 return Err(format!("`config_schema` has more than {MAX_BYTES} bytes"));
             }

@@ -26,8 +26,14 @@ fn is_above(above: &Rule, rule: &Rule, range: (u16, u16)) -> bool {
     holds_host(above, rule) && speaks_of(above, rule, range)
 }
 
-/// Whether a line holds the rule's host, and for a name the public addresses of its answers.
+/// Whether a line holds the rule's host, and for a name the public addresses of its answers. A host that is itself a part of a
+/// special block must be named as such.
 fn holds_host(above: &Rule, rule: &Rule) -> bool {
+    if let RuleHost::Net(net) = &rule.host
+        && let Some(block) = special_block(net)
+    {
+        return names(above, rule, net, block);
+    }
     let public = |net: &&IpNet| special_block(net).is_none();
     let addresses = above.addresses.is_empty()
         || !rule.addresses.is_empty()
@@ -118,19 +124,30 @@ fn above_ceilings(rule: &Rule, ceilings: &[&[Rule]]) -> Vec<RuleError> {
         (true, _) => Vec::new(),
         (false, false) => {
             let message = format!("`{rule}` reaches past the ceiling of its tenant or node");
-            vec![RuleError::new("grant_above_ceiling", "allow", message)]
+            let past = RuleError::new("grant_above_ceiling", "allow", message);
+            vec![unnamed_host(rule, &above).unwrap_or(past)]
         }
         (false, true) => {
-            let error = |(index, net, block): (usize, &IpNet, &Block)| {
-                let kind = block.class.reason().map_or("special", Reason::as_str);
-                let line = Rule::bare(rule.proto, RuleHost::Net(*net), rule.ports.clone());
-                let message = format!("`{net}` is {kind}, and the ceiling of the tenant or node does not name it");
-                let help = format!("leave it out, or an operator adds \"{line}\" to `ceilings.egress`");
-                RuleError::new("grant_above_ceiling", "addresses", message).at(index).help(help)
-            };
+            let error = |(index, net, block)| unnamed(rule, net, block, "addresses").at(index);
             addresses.into_iter().map(error).collect()
         }
     }
+}
+
+/// The rule's own host, where that is what some ceiling does not name: `*` stands there and seems to hold it.
+fn unnamed_host(rule: &Rule, above: &[&&[Rule]]) -> Option<RuleError> {
+    let RuleHost::Net(net) = &rule.host else { return None };
+    let block = special_block(net)?;
+    let is_unnamed = above.iter().any(|ceiling| !covers_answer(ceiling, rule, net, block));
+    is_unnamed.then(|| unnamed(rule, net, block, "allow"))
+}
+
+fn unnamed(rule: &Rule, net: &IpNet, block: &Block, field: &'static str) -> RuleError {
+    let kind = block.class.reason().map_or("special", Reason::as_str);
+    let line = Rule::bare(rule.proto, RuleHost::Net(*net), rule.ports.clone());
+    let message = format!("`{net}` is {kind}, and the ceiling of the tenant or node does not name it");
+    let help = format!("leave it out, or an operator adds \"{line}\" to `ceilings.egress`");
+    RuleError::new("grant_above_ceiling", field, message).help(help)
 }
 
 fn denied<'a>(rule: &Rule, node: &'a [Deny], tenant: &'a [Deny]) -> Option<(&'static str, &'a Deny)> {

@@ -8,7 +8,7 @@ use crate::decision::{Decision, Denied, Expected, Granted};
 use crate::explain::{Silent, Trace};
 use crate::search::{Match, Search};
 use crate::suggest::least_rule;
-use crate::{Facts, Hello, Host, Mode, Name, Pin, Policy, Quota, Reason, Request, RuleHost, parse_host};
+use crate::{Facts, Hello, Host, Mode, Name, Pin, Policy, Reason, Request, RuleHost, parse_host};
 
 /// Decides about one request. The first of seven steps that says no names the reason; the order is a promise:
 ///
@@ -218,13 +218,7 @@ fn check_hello(policy: &Policy, connect: &Granted, hello: Hello<'_>) -> Result<O
 /// Step 7: what the caller could not reserve.
 fn quotas(facts: &Facts<'_>) -> Result<(), No> {
     let Some(quota) = facts.exhausted else { return Ok(()) };
-    let reason = match quota {
-        Quota::Sockets => Reason::QuotaSockets,
-        Quota::Connects => Reason::QuotaConnectRate,
-        Quota::Lookups => Reason::QuotaDns,
-        Quota::BytesOut => Reason::QuotaBytesOut,
-    };
-    Err(No(7, reason, None))
+    Err(No(7, quota.reason(), None))
 }
 
 /// The pins of the address that a raw request goes to. Whatever else stands in the facts is not about it.

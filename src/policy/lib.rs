@@ -44,5 +44,5 @@ pub use port::{Ports, parse_port};
 pub use reason::Reason;
 pub use request::{Facts, Hello, Pin, Quota, Request, Transport};
 pub use rule::{Deny, Proto, Rule, RuleHost};
-pub use suggest::{Smallest, smallest, smallest_for_name, smallest_grant, smallest_grant_for_name};
+pub use suggest::{Smallest, smallest, smallest_for_name};
 pub use text::parse_net;

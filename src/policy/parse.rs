@@ -86,16 +86,6 @@ impl Rule {
             _ => Err(errors),
         }
     }
-
-    /// What a reader of the rule should know although it is no mistake: a rule for nothing but port 53 that does not say
-    /// `dns_port: true` (`dns_port_missing`).
-    pub fn notes(&self) -> Vec<RuleError> {
-        if self.proto.is_http() || self.dns_port || self.ports.ranges() != [(53, 53)] {
-            return Vec::new();
-        }
-        let message = format!("`{self}` refuses each request, because port 53 needs `dns_port: true`");
-        vec![RuleError::new("dns_port_missing", "allow", message).help("dns_port: true")]
-    }
 }
 
 fn needs_http(field: &'static str, proto: Option<Proto>, errors: &mut Vec<RuleError>) {

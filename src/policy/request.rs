@@ -1,6 +1,6 @@
 use std::net::{IpAddr, SocketAddr};
 
-use crate::{Granted, Name};
+use crate::{Granted, Name, Reason};
 
 /// A transport below HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -115,6 +115,15 @@ pub enum Quota {
     Connects,
     /// Lookups a second.
     Lookups,
-    /// Bytes out.
-    BytesOut,
+}
+
+impl Quota {
+    /// The reason of a refusal for want of it.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Sockets => Reason::QuotaSockets,
+            Self::Connects => Reason::QuotaConnectRate,
+            Self::Lookups => Reason::QuotaDns,
+        }
+    }
 }

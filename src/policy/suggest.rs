@@ -44,16 +44,6 @@ pub fn smallest_for_name(transport: Transport, name: &Name, port: u16, answers: 
     fitted(raw(transport, RuleHost::Name(name.clone()), port), answers.iter().copied())
 }
 
-/// [`smallest`] as the item of a plugin's `grants.egress`.
-pub fn smallest_grant(request: &Request<'_>, answers: &[IpAddr]) -> Option<String> {
-    smallest(request, answers).map(|smallest| smallest.to_string())
-}
-
-/// [`smallest_for_name`] as the item of a plugin's `grants.egress`.
-pub fn smallest_grant_for_name(transport: Transport, name: &Name, port: u16, answers: &[IpAddr]) -> Option<String> {
-    smallest_for_name(transport, name, port, answers).map(|smallest| smallest.to_string())
-}
-
 fn raw(transport: Transport, host: RuleHost, port: u16) -> Rule {
     let proto = if transport == Transport::Tcp { Proto::Tcp } else { Proto::Udp };
     Rule { dns_port: port == 53, ..Rule::bare(proto, host, Ports::one(port)) }

@@ -10,6 +10,7 @@ mod message;
 mod sink;
 mod source;
 mod template;
+mod trace;
 
 pub use bytes::Bytes;
 pub use channel::Channel;
@@ -18,3 +19,4 @@ pub use message::{Header, Headers, Message, Timestamp};
 pub use sink::{Confirm, Fate, Origin, Receipt, SendError, Sink, Token};
 pub use source::{AckMode, Acknowledgement, AssignmentId, Batch, Budget, Defect, Event, Record, Source};
 pub use template::{Template, TemplateError};
+pub use trace::{Trace, TraceId};

@@ -86,7 +86,6 @@ pub(crate) struct Answer {
     pub(crate) rcode: Option<u16>,
     pub(crate) reason: Option<&'static str>,
     pub(crate) duration_ms: u64,
-    pub(crate) cached: Option<Window>,
 }
 
 #[derive(Clone, Debug)]
@@ -138,11 +137,11 @@ impl Event {
 
     /// `dns.lookup`: what came of a lookup. Its [`Event::uid`] is what the pins of its answers name.
     pub fn dns_lookup(plugin: Actor, lookup: Lookup) -> Self {
-        let Lookup { name, decided, mut answers, mut dropped, ttl_s, rcode, reason, duration_ms, cached } = lookup;
+        let Lookup { name, decided, mut answers, mut dropped, ttl_s, rcode, reason, duration_ms } = lookup;
         answers.truncate(MAX_ANSWERS);
         dropped.truncate(MAX_ANSWERS);
         let name = Untrusted::new(name, NAME_BYTES);
-        let answer = Answer { name, answers, dropped, ttl_s, rcode, reason, duration_ms, cached };
+        let answer = Answer { name, answers, dropped, ttl_s, rcode, reason, duration_ms };
         Self::decided(plugin, decided, What::Lookup(answer))
     }
 
@@ -207,7 +206,6 @@ impl Network {
     pub(crate) fn window(&self) -> Option<Window> {
         match &self.what {
             What::Denied(refusal) => refusal.window,
-            What::Lookup(answer) => answer.cached,
             _ => None,
         }
     }

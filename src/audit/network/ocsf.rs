@@ -243,7 +243,7 @@ fn query(members: &mut Map<String, Value>, name: Value) {
 }
 
 fn lookup(members: &mut Map<String, Value>, answer: &Answer, time_ms: u64, text: &mut Text) -> String {
-    let Answer { name, answers, dropped, ttl_s, rcode, reason, duration_ms, cached } = answer;
+    let Answer { name, answers, dropped, ttl_s, rcode, reason, duration_ms } = answer;
     query(members, text.untrusted(name));
     let all = answers.iter().chain(dropped.iter().map(|(ip, _)| ip)).map(|ip| {
         let kind = if ip.is_ipv4() { "A" } else { "AAAA" };
@@ -269,9 +269,6 @@ fn lookup(members: &mut Map<String, Value>, answer: &Answer, time_ms: u64, text:
     let refused = dropped.first().filter(|_| answers.is_empty()).map(|(_, reason)| *reason);
     if let Some(reason) = reason.or(refused) {
         put(members, "status_detail", reason);
-    }
-    if let Some(window) = cached {
-        return format!("DNS lookup answered {} times from the cache", window.count);
     }
     put(members, "query_time", integer(time_ms.saturating_sub(*duration_ms)));
     if rcode.is_some() {

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use portcullis_policy::{Granted, Reason};
 
 use crate::http::Failure;
-use crate::lookup::name_of;
 use crate::resolver::{Kind, Resolver};
 use crate::sockets::{code_name, refusal_name};
 
@@ -39,10 +38,7 @@ impl Resolver {
     /// # Errors
     /// Why there is no address, and the code that a plugin's own lookup would get.
     pub fn ask(&self, granted: &Granted) -> Result<Vec<IpAddr>, (Reason, &'static str)> {
-        let Some(name) = name_of(granted) else {
-            return Err((Reason::DnsFailed, refusal_name(Reason::DnsFailed)));
-        };
-        let found = self.handle().block_on(self.lookup(name));
+        let found = self.handle().block_on(self.lookup(granted));
         found.map(|found| found.addresses).map_err(|not_found| {
             let code = match not_found.kind {
                 Kind::Name => "name-unresolvable",

@@ -1,8 +1,9 @@
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use portcullis_audit::{Actor, Mode, Recorder, Scope};
-use portcullis_policy::{Decision, Denied, Facts, Granted, Pin, Policy, Quota, Request, Rule};
+use portcullis_policy::{Decision, Denied, Facts, Granted, Pin, Policy, Quota, Reason, Request, Rule, Target};
 
 use crate::evidence::Evidence;
 use crate::http::{HttpEgress, SecretHeader};
@@ -21,6 +22,8 @@ pub struct Egress {
     pub(crate) http: Arc<HttpEgress>,
     /// What lookups gave, for all instances.
     answers: Mutex<PluginAnswers>,
+    /// How many requests were refused although the policy allows them; none where those are carried out.
+    withheld: Option<AtomicU64>,
 }
 
 /// Of what an [`Egress`] is made.
@@ -69,12 +72,21 @@ pub struct NetLimits {
 impl Egress {
     /// For one plugin of a pipeline.
     pub fn new(settings: Settings) -> Arc<Self> {
+        Self::made(settings, None)
+    }
+
+    /// The same for a trial without effects: whatever the policy allows is refused and counted, and nothing leaves.
+    pub fn withholding(settings: Settings) -> Arc<Self> {
+        Self::made(settings, Some(AtomicU64::new(0)))
+    }
+
+    fn made(settings: Settings, withheld: Option<AtomicU64>) -> Arc<Self> {
         let limits = BudgetLimits::from(settings.limits);
         let budgets = Budgets::new(Budget::new(Scope::Plugin, limits), &settings.parents);
         let Settings { recorder, actor, mode, policy, .. } = &settings;
         let evidence = Evidence::new(recorder.clone(), actor.clone(), *mode, policy);
         let http = HttpEgress::new(&settings);
-        Arc::new(Self { settings, budgets, evidence, http, answers: Mutex::default() })
+        Arc::new(Self { settings, budgets, evidence, http, answers: Mutex::default(), withheld })
     }
 
     /// What it was made of.
@@ -91,7 +103,14 @@ impl Egress {
     ) -> Result<Granted, Denied> {
         let facts = Facts { now_ms: clock_ms(), pins, exhausted };
         match portcullis_policy::decide(&self.settings.policy, request, &facts) {
-            Decision::Allow(granted) => Ok(granted),
+            Decision::Allow(granted) => match &self.withheld {
+                None => Ok(granted),
+                Some(withheld) => {
+                    withheld.fetch_add(1, Ordering::Relaxed);
+                    let (reason, target) = (Reason::CapabilityAbsent, Target::default());
+                    Err(Denied { reason, nearest: granted.rule(), target, step: 7 })
+                }
+            },
             Decision::Deny(denied) => Err(denied),
         }
     }
@@ -103,6 +122,11 @@ impl Egress {
     /// How many requests were allowed, denied, and denied for want of room since the network was opened.
     pub fn decisions(&self) -> [u64; 3] {
         self.evidence.decisions()
+    }
+
+    /// How many requests were refused only because this is a trial without effects.
+    pub fn withheld(&self) -> u64 {
+        self.withheld.as_ref().map_or(0, |withheld| withheld.load(Ordering::Relaxed))
     }
 
     pub(crate) fn evidence(&self) -> &Evidence {

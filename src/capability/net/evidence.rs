@@ -1,10 +1,11 @@
 //! Effects and their evidence. The event of an effect goes before the effect, what came of it goes after it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use portcullis_audit::{
-    Actor, Attempt, Connection, Decided, Denial, Destination, Event, Mode, Receipt, Recorder, RuleRef, Traffic,
+    Actor, Attempt, Connection, Decided, Denial, Destination, Event, Mode, Receipt, Recorder, RuleRef, Source, Traffic,
     Transport, Unavailable,
 };
 use portcullis_policy::{Denied, Granted, Policy, Reason, Target};
@@ -90,11 +91,24 @@ impl Evidence {
         drop(self.recorder.try_record(event));
     }
 
+    /// Records a refusal, or says that there is no room: then it must be told later. Never waits.
+    pub(crate) fn refuse(&self, event: Event) -> bool {
+        self.recorder.try_record_refusal(event)
+    }
+
+    /// Records a refusal that nobody can tell later.
+    pub(crate) fn refuse_last(&self, event: Event) {
+        self.recorder.try_record_last_refusal(event);
+    }
+
     /// Records the event of an effect that is about to happen. Never waits: without room the intent is lost, and with it the
-    /// effect.
+    /// effect, which is then not one that was allowed.
     pub(crate) fn intend(&self, event: Event) -> Intent {
-        self.decisions.allowed.fetch_add(1, Ordering::Relaxed);
-        Intent { receipt: self.recorder.try_record_intent(event), strict: self.strict }
+        let intent = Intent { receipt: self.recorder.try_record_intent(event), strict: self.strict };
+        if !intent.is_lost() {
+            self.decisions.allowed.fetch_add(1, Ordering::Relaxed);
+        }
+        intent
     }
 
     pub(crate) fn decisions(&self) -> [u64; 3] {
@@ -111,6 +125,12 @@ impl Evidence {
             observed: granted.observed().map(Reason::as_str),
             pin: granted.pin().map(|(lookup, _)| Uuid::from_u128(lookup)),
         }
+    }
+
+    /// The same of a raw connect, or of the first datagram to a peer, by the pin's name where there is one.
+    pub(crate) fn decided_raw(&self, granted: &Granted, to: SocketAddr) -> Decided {
+        let hostname = granted.pin().map(|(_, name)| name.to_string());
+        self.decided(granted, Destination { hostname, ip: Some(to.ip()), port: Some(to.port()) })
     }
 
     /// What the audit tells of a refusal.
@@ -141,9 +161,9 @@ fn destination(target: &Target) -> Destination {
 }
 
 /// Names the record in work, where there is one.
-pub(crate) fn about(event: Event, source: Option<&Arc<str>>) -> Event {
+pub(crate) fn about(event: Event, source: Option<&Source>) -> Event {
     match source {
-        Some(source) => event.about(&**source),
+        Some(source) => event.about(source.clone()),
         None => event,
     }
 }
@@ -160,7 +180,7 @@ pub(crate) fn next_connection() -> u64 {
 pub(crate) struct Wire {
     evidence: Evidence,
     connection: Connection,
-    source: Option<Arc<str>>,
+    source: Option<Source>,
     begun_ms: u64,
     bytes_out: AtomicU64,
     bytes_in: AtomicU64,
@@ -174,11 +194,11 @@ impl Wire {
     pub(crate) fn new(
         evidence: Evidence,
         granted: &Granted,
-        destination: Destination,
-        source: Option<Arc<str>>,
+        to: SocketAddr,
+        source: Option<Source>,
         slot: Slot,
     ) -> (Arc<Self>, Intent) {
-        let decided = evidence.decided(granted, destination);
+        let decided = evidence.decided_raw(granted, to);
         let connection = Connection { id: next_connection(), transport: Transport::Tcp, decided };
         let event = Event::connect_allowed(evidence.actor.clone(), connection.clone());
         let intent = evidence.intend(about(event, source.as_ref()));

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use portcullis_audit::{Attempt, Budget as BudgetFact, Denials, Event, Window, now_ms};
+use portcullis_audit::{Attempt, Budget as BudgetFact, Denials, Event, Source, Telling, Window, now_ms};
 use portcullis_policy::{Denied, Granted, Quota, Reason, Request, Target};
 
 use crate::egress::Egress;
@@ -27,8 +27,8 @@ struct Shared {
 #[derive(Default)]
 pub(crate) struct Work {
     record: Option<Record>,
-    /// The text of the record, made when the first event needs it.
-    source: Option<Arc<str>>,
+    /// What events say of the record, made when the first of them needs it.
+    source: Option<Source>,
     pub(crate) pins: Pins,
     pub(crate) answers: Answers,
     pub(crate) cached_lookups: u64,
@@ -42,6 +42,12 @@ struct Excess {
     exhausted: Exhausted,
     repeats: u64,
     since_ms: u64,
+}
+
+impl Excess {
+    fn is(&self, kind: &'static str, exhausted: Exhausted) -> bool {
+        self.kind == kind && self.exhausted == exhausted
+    }
 }
 
 impl Gate {
@@ -65,11 +71,11 @@ impl Gate {
         work.source = None;
     }
 
-    /// The record in work as `pipeline/topic-partition@offset`.
-    pub(crate) fn source(&self) -> Option<Arc<str>> {
+    /// The record in work, as events name it.
+    pub(crate) fn source(&self) -> Option<Source> {
         let mut work = self.work();
         if work.source.is_none() {
-            work.source = work.record.as_ref().map(|record| record.to_string().into());
+            work.source = work.record.as_ref().map(Record::source);
         }
         work.source.clone()
     }
@@ -136,12 +142,7 @@ impl Gate {
 
     /// The refusal of a request that all rules allow, for want of room.
     pub(crate) fn over(&self, request: &Request<'_>, quota: Quota, met: Exhausted) -> Denied {
-        let reason = match quota {
-            Quota::Sockets => Reason::QuotaSockets,
-            Quota::Connects => Reason::QuotaConnectRate,
-            Quota::Lookups => Reason::QuotaDns,
-            Quota::BytesOut => Reason::QuotaBytesOut,
-        };
+        let reason = quota.reason();
         self.exceeded(reason, met);
         // Asked again, so that this refusal is a decision as every other one.
         self.decide_with(request, Some(quota)).err().unwrap_or_else(|| denied(reason))
@@ -153,14 +154,15 @@ impl Gate {
         let kind = reason.as_str();
         let source = self.source();
         let mut work = self.work();
-        let same = |excess: &&mut Excess| excess.kind == kind && excess.exhausted == exhausted;
-        if let Some(excess) = work.excess.iter_mut().find(same) {
-            excess.repeats += 1;
+        if work.excess.iter().any(|excess| excess.is(kind, exhausted)) {
+            work.exceeded_again(kind, exhausted, 1);
             return;
         }
         work.excess.push(Excess { kind, exhausted, repeats: 0, since_ms: now_ms() });
         drop(work);
-        egress.evidence().record(about(budget_event(egress, kind, exhausted, None), source.as_ref()));
+        if !egress.evidence().refuse(about(budget_event(egress, kind, exhausted, None), source.as_ref())) {
+            self.work().exceeded_again(kind, exhausted, 1);
+        }
     }
 
     /// Records a refusal. Repeats within a second are counted and become one event.
@@ -179,8 +181,19 @@ impl Gate {
         let mut denial = egress.evidence().denial(attempt, denied, guest_code);
         denial.inbound = inbound;
         // Recorded when the lock is free: other handles of the instance must not wait for the audit's.
-        let told = self.work().denials.add(egress.evidence().actor(), source.as_deref(), denial);
-        told.into_iter().for_each(|event| egress.evidence().record(event));
+        let told = self.work().denials.add(source.as_ref(), denial);
+        self.tell(egress, told);
+    }
+
+    /// Records refusals. Without room they are counted on: however many a guest makes, they take no place of results, and each
+    /// is told once.
+    fn tell(&self, egress: &Egress, told: Vec<Telling>) {
+        let evidence = egress.evidence();
+        for telling in told {
+            if !evidence.refuse(telling.event(evidence.actor())) {
+                self.work().denials.untold(telling);
+            }
+        }
     }
 
     /// Waits until an effect's event may find room in the audit, at most as long as the audit's deadline. To be awaited before
@@ -213,27 +226,39 @@ impl Gate {
 
     /// Ends a window of what is counted.
     pub(crate) fn flush(&self) {
-        if let Some(egress) = self.egress() {
-            let told = self.work().flush(egress);
-            told.into_iter().for_each(|event| egress.evidence().record(event));
+        let Some(egress) = self.egress() else { return };
+        let (told, exceeded) = self.work().flush();
+        self.tell(egress, told);
+        for (kind, exhausted, window) in exceeded {
+            if !egress.evidence().refuse(budget_event(egress, kind, exhausted, Some(window))) {
+                self.work().exceeded_again(kind, exhausted, window.count);
+            }
         }
     }
 }
 
 impl Work {
     /// What was counted since the last time, to be recorded when the lock is free.
-    fn flush(&mut self, egress: &Arc<Egress>) -> Vec<Event> {
-        let mut told = self.denials.flush(egress.evidence().actor());
+    fn flush(&mut self) -> (Vec<Telling>, Vec<(&'static str, Exhausted, Window)>) {
+        let mut exceeded = Vec::new();
         self.excess.retain_mut(|Excess { kind, exhausted, repeats, since_ms }| {
             let end_ms = now_ms();
             let window =
                 Window { count: std::mem::take(repeats), start_ms: std::mem::replace(since_ms, end_ms), end_ms };
             if window.count > 0 {
-                told.push(budget_event(egress, kind, *exhausted, Some(window)));
+                exceeded.push((*kind, *exhausted, window));
             }
             window.count > 0
         });
-        told
+        (self.denials.flush(), exceeded)
+    }
+
+    /// A quota that is told as a number at the end of the window.
+    fn exceeded_again(&mut self, kind: &'static str, exhausted: Exhausted, times: u64) {
+        match self.excess.iter_mut().find(|excess| excess.is(kind, exhausted)) {
+            Some(excess) => excess.repeats += times,
+            None => self.excess.push(Excess { kind, exhausted, repeats: times, since_ms: now_ms() }),
+        }
     }
 }
 
@@ -241,7 +266,12 @@ impl Drop for Shared {
     fn drop(&mut self) {
         let work = self.work.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(egress) = &self.egress {
-            work.flush(egress).into_iter().for_each(|event| egress.evidence().record(event));
+            let (told, exceeded) = work.flush();
+            let evidence = egress.evidence();
+            told.iter().for_each(|telling| evidence.refuse_last(telling.event(evidence.actor())));
+            for (kind, exhausted, window) in exceeded {
+                evidence.refuse_last(budget_event(egress, kind, exhausted, Some(window)));
+            }
         }
     }
 }

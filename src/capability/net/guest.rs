@@ -1,7 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use portcullis_connector_api::Channel;
+use portcullis_audit::Source;
+use portcullis_connector_api::{Channel, Headers, Trace};
 use wasmtime_wasi::sockets::WasiSocketsCtx;
 
 use crate::egress::Egress;
@@ -30,6 +31,15 @@ pub struct Record {
     pub partition: i32,
     /// Its offset.
     pub offset: i64,
+    /// Its headers, as they came to this plugin: an event names the trace that they name.
+    pub headers: Headers,
+}
+
+impl Record {
+    pub(crate) fn source(&self) -> Source {
+        let trace_id = Trace::of(&self.headers).map(|trace| trace.trace_id.0);
+        Source { trace_id, ..Source::from(self.to_string()) }
+    }
 }
 
 impl NetGuest {
@@ -50,11 +60,6 @@ impl NetGuest {
         self.gate.begin(record);
     }
 
-    /// The message has ended. Connections stay open for the next one.
-    pub fn end(&mut self) {
-        self.gate.begin(None);
-    }
-
     /// Ends a window: what was counted since the last one is recorded. Call it once a second while the instance lives; the
     /// end of the instance does it too.
     pub fn flush(&mut self) {
@@ -62,7 +67,8 @@ impl NetGuest {
         self.gate.flush();
     }
 
-    /// Lookups that were answered from memory since the last time this was asked. No event tells of them.
+    /// Lookups that were answered from memory, or by the query of another one, since the last time this was asked. No event
+    /// tells of them.
     pub fn take_cached_lookups(&mut self) -> u64 {
         std::mem::take(&mut self.gate.work().cached_lookups)
     }
@@ -88,12 +94,26 @@ impl fmt::Display for Record {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_connector_api::Header;
+
     use super::*;
 
     #[test]
     fn a_record_is_named_as_the_rest_of_the_audit_names_it() {
-        let record =
-            Record { pipeline: "orders".into(), channel: Channel::from("orders.raw"), partition: 3, offset: 41 };
-        assert_eq!(record.to_string(), "orders/orders.raw-3@41");
+        let mut record = Record {
+            pipeline: "orders".into(),
+            channel: Channel::from("orders.raw"),
+            partition: 3,
+            offset: 41,
+            headers: Headers::default(),
+        };
+        assert_eq!(record.source(), Source::from("orders/orders.raw-3@41"));
+        let mut traced = |text: String| {
+            record.headers.set(Header::new("traceparent", Some(text)));
+            record.source().trace_id
+        };
+        let ids = format!("{}-{}", "4b".repeat(16), "f0".repeat(8));
+        assert_eq!(traced(format!("00-{ids}-01")), Some([0x4b; 16]));
+        assert_eq!(traced(format!("ff-{ids}-01")), None);
     }
 }

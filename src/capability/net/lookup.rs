@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_audit::{Destination, Event, Lookup as LookupFact, Uuid};
-use portcullis_policy::{Effect, Granted, Host, Name, Reason, Request};
+use portcullis_audit::{Destination, Event, Lookup as LookupFact, Source, Uuid};
+use portcullis_policy::{Effect, Granted, Host, MAX_TTL, MIN_TTL, Name, Reason, Request};
 use tokio::sync::watch;
 
 use crate::egress::Egress;
@@ -18,8 +18,6 @@ use crate::resolver::{Kind, NotFound};
 
 /// Addresses of a name that are shown and pinned.
 const MAX_ADDRESSES: usize = 16;
-/// How long an answer holds at least and at most, whatever the name server says.
-const TTL_S: (u64, u64) = (5, 300);
 /// Names that are kept.
 const MAX_NAMES: usize = 256;
 
@@ -44,7 +42,7 @@ pub(crate) struct Unresolved {
 
 pub(crate) type Outcome = Result<Arc<Answer>, Unresolved>;
 
-/// Who asks. An answer from memory is free for HTTP, whose requests have no other bound on lookups than being answered from
+/// Who asks. An answer from memory, or of a query that is on its way already, is free for HTTP, whose requests have no other bound on lookups than being answered from
 /// memory; a guest that resolves in a loop by itself pays a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -113,17 +111,11 @@ impl Gate {
             return failed();
         };
         if let Some(answer) = self.remembered(egress, name) {
-            if origin == Origin::Sockets
-                && let Err(met) = egress.budgets().cached_lookup()
-            {
-                return Begun::Over(met);
-            }
-            self.work().cached_lookups += 1;
-            return Begun::Known(answer);
+            return self.shared(egress, origin).map_or_else(Begun::Over, |()| Begun::Known(answer));
         }
-        let shared = egress.answers().flights.get(name).cloned();
-        if let Some(flight) = shared {
-            return Begun::Flight(flight);
+        let joined = egress.answers().flights.get(name).cloned();
+        if let Some(flight) = joined {
+            return self.shared(egress, origin).map_or_else(Begun::Over, |()| Begun::Flight(flight));
         }
         if let Err(met) = egress.budgets().lookup() {
             return Begun::Over(met);
@@ -131,14 +123,29 @@ impl Gate {
         Begun::Flight(self.take_off(egress, name, granted))
     }
 
+    /// Takes and counts a lookup for which no query of its own leaves: no event tells of it.
+    fn shared(&self, egress: &Egress, origin: Origin) -> Result<(), Exhausted> {
+        if origin == Origin::Sockets {
+            egress.budgets().cached_lookup()?;
+        }
+        self.work().cached_lookups += 1;
+        Ok(())
+    }
+
     /// What this instance or another of the plugin was told, as long as it holds.
     fn remembered(&self, egress: &Egress, name: &Name) -> Option<Arc<Answer>> {
         let now_ms = clock_ms();
-        if let Some(answer) = self.work().answers.get(name, now_ms) {
-            return Some(Arc::clone(answer));
+        let (own, is_pinned) = {
+            let work = self.work();
+            let own = work.answers.get(name, now_ms).cloned();
+            let is_pinned = own.as_ref().is_some_and(|answer| work.pins.has(answer));
+            (own, is_pinned)
+        };
+        let answer = own.or_else(|| egress.answers().known.get(name, now_ms).cloned())?;
+        // Also where only the pins of what this instance was told have made room for others: who is given an address may connect.
+        if !is_pinned {
+            self.learn(&answer);
         }
-        let answer = egress.answers().known.get(name, now_ms).cloned()?;
-        self.learn(&answer);
         Some(answer)
     }
 
@@ -156,8 +163,11 @@ impl Gate {
     /// wait for it any more. A full audit is waited for there.
     fn take_off(&self, egress: &Arc<Egress>, name: &Name, granted: &Granted) -> watch::Receiver<Option<Outcome>> {
         let mut answers = egress.answers();
-        if let Some(flight) = answers.flights.get(name) {
-            return flight.clone();
+        if let Some(flight) = answers.flights.get(name).cloned() {
+            drop(answers);
+            // Another instance was first since the look before. It is paid for as one that leaves.
+            self.work().cached_lookups += 1;
+            return flight;
         }
         let (outcome, flight) = watch::channel(None);
         answers.flights.insert(name.clone(), flight.clone());
@@ -205,7 +215,7 @@ struct Query {
     granted: Granted,
     /// What its answers are judged by.
     lookup: Granted,
-    source: Option<Arc<str>>,
+    source: Option<Source>,
 }
 
 /// Takes the flight out of the list however its task ends.
@@ -226,7 +236,7 @@ impl Query {
             return Err(Unresolved { reason: Reason::DnsFailed, kind: Kind::Temporary });
         }
         let begun_ms = clock_ms();
-        let found = self.egress.settings().resolver.lookup(&self.name).await;
+        let found = self.egress.settings().resolver.lookup(&self.granted).await;
         let mut told = self.fact(clock_ms().saturating_sub(begun_ms));
         match found {
             Err(NotFound { reason, kind, rcode }) => {
@@ -270,10 +280,10 @@ impl Query {
     /// Within the bounds of the product, and those of the rules within them. Of every rule that holds the name, whichever asked:
     /// the answer is kept for all of them.
     fn holds_ms(&self, ttl_s: u32) -> u64 {
-        let (least, most) = TTL_S;
-        let seconds = |duration: Duration| duration.as_secs().clamp(least, most);
+        let seconds = |duration: Duration| duration.clamp(MIN_TTL, MAX_TTL).as_secs();
         let rules = self.egress.settings().policy.pin_ttl(&self.name);
-        let (least, most) = rules.map_or((least, most), |(least, most)| (seconds(least), seconds(most)));
+        let (least, most) = rules.unwrap_or((MIN_TTL, MAX_TTL));
+        let (least, most) = (seconds(least), seconds(most));
         u64::from(ttl_s).clamp(least.min(most), most) * 1000
     }
 
@@ -294,7 +304,6 @@ impl Query {
             rcode: None,
             reason: None,
             duration_ms,
-            cached: None,
         }
     }
 

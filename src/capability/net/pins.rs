@@ -7,7 +7,10 @@ use std::net::IpAddr;
 use portcullis_policy::{Name, Pin};
 use uuid::Uuid;
 
-/// Addresses that may be pinned at once. The ones that end first make room.
+use crate::lookup::Answer;
+
+/// Addresses that may be pinned at once. The ones that end first make room, those of other names before those of the one that
+/// needs it: an answer must not make room for itself.
 const MAX_ADDRESSES: usize = 1024;
 /// Names that may share an address.
 const MAX_NAMES: usize = 32;
@@ -21,10 +24,16 @@ impl Pins {
         self.0.get(&address).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether every address of an answer is pinned for as long as it holds.
+    pub(crate) fn has(&self, answer: &Answer) -> bool {
+        let holds = |pin: &Pin| pin.name == answer.name && pin.expires_ms >= answer.expires_ms;
+        answer.addresses.iter().all(|address| self.of(*address).iter().any(holds))
+    }
+
     /// Notes that the lookup gave the address. The later end counts where the name had it already.
     pub(crate) fn add(&mut self, name: &Name, address: IpAddr, expires_ms: u64, lookup: Uuid, now_ms: u64) {
         if !self.0.contains_key(&address) && self.0.len() >= MAX_ADDRESSES {
-            self.make_room(now_ms);
+            self.make_room(name, now_ms);
         }
         let pins = self.0.entry(address).or_default();
         if let Some(pin) = pins.iter_mut().find(|pin| pin.name == *name) {
@@ -41,9 +50,10 @@ impl Pins {
         pins.push(Pin { name: name.clone(), address, expires_ms, lookup: lookup.as_u128() });
     }
 
-    fn make_room(&mut self, now_ms: u64) {
+    fn make_room(&mut self, needed_by: &Name, now_ms: u64) {
         self.0.retain(|_, pins| pins.iter().any(|pin| pin.expires_ms > now_ms));
-        let end = |pins: &Vec<Pin>| pins.iter().map(|pin| pin.expires_ms).max();
+        let is_own = |pins: &[Pin]| pins.iter().any(|pin| pin.name == *needed_by);
+        let end = |pins: &[Pin]| (is_own(pins), pins.iter().map(|pin| pin.expires_ms).max());
         while self.0.len() >= MAX_ADDRESSES {
             let Some(first) = self.0.iter().min_by_key(|(_, pins)| end(pins)).map(|(address, _)| *address) else {
                 return;

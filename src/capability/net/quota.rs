@@ -83,7 +83,8 @@ impl Budget {
     }
 
     /// Connections and UDP sockets that are open now.
-    pub fn open(&self) -> u32 {
+    #[cfg(test)]
+    pub(crate) fn open(&self) -> u32 {
         self.open.load(Ordering::Relaxed)
     }
 
@@ -272,14 +273,23 @@ impl Rate {
         self.take_within(units, now_ns, 0).is_some()
     }
 
-    /// Takes `units` that will have been earned so long after now, and gives how long it is until then.
+    /// Takes `units` that will have been earned so long after now, and gives when all that was taken with them will have been
+    /// earned again.
     fn take_within(&self, units: u64, now_ns: u64, within_ns: u64) -> Option<u64> {
         let cost = self.cost_ns(units);
         let latest = self.period_ns.saturating_add(within_ns);
         let paid = |paid: u64| paid.max(now_ns).checked_add(cost);
         let taken = |before: u64| paid(before).filter(|after| after - now_ns <= latest);
         let before = self.paid_until_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).ok()?;
-        Some((paid(before)? - now_ns).saturating_sub(self.period_ns))
+        paid(before)
+    }
+
+    /// Gives `units` back that were taken up to that mark, as far as it lies ahead: what has been earned again since is there
+    /// already, and would be there twice. Whether anything was given back.
+    fn give_back_of(&self, units: u64, mark_ns: u64, now_ns: u64) -> bool {
+        let cost = self.cost_ns(units).min(mark_ns.saturating_sub(now_ns));
+        self.give_back_ns(cost);
+        cost > 0
     }
 
     /// Takes what was used already: may go into debt.
@@ -291,7 +301,10 @@ impl Rate {
     }
 
     fn give_back(&self, units: u64) {
-        let cost = self.cost_ns(units);
+        self.give_back_ns(self.cost_ns(units));
+    }
+
+    fn give_back_ns(&self, cost: u64) {
         let given = |paid: u64| Some(paid.saturating_sub(cost));
         // Cannot fail: the closure always gives a value.
         let _previous = self.paid_until_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, given);
@@ -353,6 +366,27 @@ mod tests {
         assert!(!rate.try_take_at(1, now + 99_000_000));
         assert!(rate.try_take_at(1, now + 100_000_000));
         assert_eq!(rate.available_at(now + 2_000_000_000), 10);
+    }
+
+    #[test]
+    fn what_is_given_back_after_it_was_earned_again_gives_nothing_more() {
+        let (rate, second) = (Rate::new(10, Duration::from_secs(1)), 1_000_000_000);
+        let begun = 5 * second;
+        let marks: Vec<u64> = (0..8).map(|_| rate.take_within(1, begun, 0).unwrap()).collect();
+        let now = begun + second;
+        assert_eq!((0..20).filter(|_| rate.try_take_at(1, now)).count(), 10);
+        assert!(marks.iter().all(|mark| !rate.give_back_of(1, *mark, now)));
+        assert!(!rate.try_take_at(1, now), "ten in a second, not eighteen");
+
+        // At once it is all given back, and in between what has not been earned yet: never more than the rate.
+        for (after, earned) in [(0, 10), (second / 4, 10), (second / 2, 10)] {
+            let rate = Rate::new(10, Duration::from_secs(1));
+            let marks: Vec<u64> = (0..10).map(|_| rate.take_within(1, begun, 0).unwrap()).collect();
+            for mark in marks {
+                rate.give_back_of(1, mark, begun + after);
+            }
+            assert_eq!((0..20).filter(|_| rate.try_take_at(1, begun + after)).count(), earned);
+        }
     }
 
     #[test]

@@ -14,9 +14,11 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::{DnsRequestOptions, Query, ResponseCode};
 use hickory_resolver::proto::rr::{Name as DnsName, RData, Record, RecordType};
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig, system_conf};
-use portcullis_policy::{Name, Reason};
+use portcullis_policy::{Granted, Reason};
 use thiserror::Error;
 use tokio::runtime::Handle;
+
+use crate::lookup::name_of;
 
 /// Aliases that are followed one after the other.
 const MAX_ALIASES: usize = 8;
@@ -130,8 +132,14 @@ impl Resolver {
         &self.handle
     }
 
-    /// Asks for the name's IPv4 and IPv6 addresses at the same time. Must run on the resolver's runtime.
-    pub(crate) async fn lookup(&self, name: &Name) -> Result<Found, NotFound> {
+    /// Asks for the IPv4 and IPv6 addresses of the name that was granted at the same time. Must run on the resolver's runtime.
+    ///
+    /// # Errors
+    /// Why there is none; `dns.failed` without a query for the token of another effect than a lookup or an HTTP request.
+    pub(crate) async fn lookup(&self, granted: &Granted) -> Result<Found, NotFound> {
+        let Some(name) = name_of(granted) else {
+            return Err(NotFound { reason: Reason::DnsFailed, kind: Kind::Permanent, rcode: None });
+        };
         let dns_name = DnsName::from_ascii(name.as_str());
         let Ok(mut dns_name) = dns_name else {
             return Err(NotFound { reason: Reason::NameInvalid, kind: Kind::Permanent, rcode: None });

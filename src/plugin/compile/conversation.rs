@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::{CompileBounds, SUBCOMMAND};
 
@@ -26,7 +26,9 @@ const LOOK: Duration = Duration::from_millis(2);
 /// A process that was killed is gone at once, but for one that the kernel holds in a device.
 const REAP_WITHIN: Duration = Duration::from_secs(5);
 
-/// The child. However this ends, the child and what it has started are killed and taken from the table of processes.
+/// The child. However this ends, all of its process group are killed and the child is taken from the table of processes. A
+/// process that has left the group is not found: only a component that has taken the compiler over makes one, and the child's
+/// limits hold for each such process.
 pub(super) struct Compiler {
     /// None when it was reaped.
     child: Option<Child>,
@@ -64,7 +66,7 @@ impl Compiler {
             .arg(bounds.cpu_seconds.to_string())
             .env_clear()
             .current_dir("/")
-            // A group of its own, so that what it starts ends with it.
+            // A group of its own, so that what it starts and leaves in it ends with it.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -122,9 +124,11 @@ impl Compiler {
             let Some(child) = &mut self.child else {
                 return Err(Stopped::System(io::Error::other("the process was reaped before")));
             };
-            if let Some(status) = child.try_wait().map_err(Stopped::System)? {
-                // What it has started and left behind is still in its group.
+            if has_ended(child)? {
+                // What it has started and left behind is still in its group. Before it is reaped: from then on its number may
+                // be that of a stranger's group.
                 kill_group(child);
+                let status = child.wait().map_err(Stopped::System)?;
                 self.child = None;
                 return Ok(status);
             }
@@ -153,8 +157,23 @@ impl Drop for Compiler {
     }
 }
 
+/// Whether it has ended. It stays in the table of processes.
+fn has_ended(child: &Child) -> Result<bool, Stopped> {
+    let Some(pid) = pid_of(child) else { return Ok(true) };
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match waitid(WaitId::Pid(pid), look) {
+        Ok(ended) => Ok(ended.is_some()),
+        Err(Errno::INTR) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn pid_of(child: &Child) -> Option<Pid> {
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw)
+}
+
 fn kill_group(child: &Child) {
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+    if let Some(group) = pid_of(child) {
         // An empty group is what is wanted.
         kill_process_group(group, Signal::KILL).ok();
     }

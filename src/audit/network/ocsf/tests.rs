@@ -6,7 +6,7 @@ use crate::chain::Chain;
 use crate::code::Code;
 use crate::network::{Attempt, Connection, Decided, Denial, Destination, HttpIntent, HttpResult, Lookup, Traffic};
 use crate::samples::{HOSTILE, call, context, decided, denial, lookup, plugin, rule, traffic};
-use crate::{Event, HttpCall, Transport, Window};
+use crate::{Event, HttpCall, Transport};
 
 fn form(event: &Event) -> Value {
     let record = Chain::new(context()).link(1, event).record;
@@ -172,19 +172,6 @@ fn a_lookup_that_failed_says_how() {
         (&failed(Some(4095), None)["rcode_id"], &failed(Some(4095), None)["rcode"]),
         (&json!(99), &json!("4095"))
     );
-}
-
-#[test]
-fn lookups_from_the_cache_are_a_number_and_no_query() {
-    let cached = Some(Window { count: 41, start_ms: 1000, end_ms: 1900 });
-    let event = Event::dns_lookup(plugin(), Lookup { cached, ..lookup(&[[1, 1, 1, 1]], &[]) });
-    let value = form(&event);
-    assert_eq!(
-        ["count", "start_time", "end_time", "duration"].map(|name| value[name].as_u64().unwrap()),
-        [41, 1000, 1900, 900]
-    );
-    assert!(value.get("query_time").is_none());
-    assert_eq!(event.weight(), 41);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use super::exchange::Exchange;
 use super::failure::{Code, Failure};
 use super::headers;
+use super::ongoing::Ongoing;
 
 /// Bytes of a request's body, and of an answer's.
 pub(crate) const BODY_BYTES: u64 = 8 << 20;
@@ -122,7 +123,7 @@ pub(crate) struct ResponseBody {
     /// Whether the timer runs for the frame that is waited for now.
     waiting: bool,
     /// None when it is over.
-    exchange: Option<Exchange>,
+    exchange: Option<Arc<Ongoing>>,
     failed: bool,
     /// What came before the guest asked.
     first: Option<Result<Frame<Bytes>, Error>>,
@@ -132,7 +133,7 @@ impl ResponseBody {
     /// Takes what is there already. A small answer is then complete, and its connection free for the next request, without
     /// another turn between the guest's thread and this one.
     pub(crate) async fn begin(inner: Incoming, between: Duration, exchange: Exchange) -> Self {
-        let exchange = Some(exchange);
+        let exchange = Some(Ongoing::new(exchange));
         let (timer, waiting, failed, first) = (None, false, false, None);
         let mut body = Self { inner, left: BODY_BYTES, between, timer, waiting, exchange, failed, first };
         if body.inner.is_end_stream() {
@@ -191,7 +192,7 @@ impl ResponseBody {
     }
 
     fn fail(&mut self, failure: Failure) -> Error {
-        self.failed = true;
+        (self.failed, self.first) = (true, None);
         let failure = match self.exchange.take() {
             Some(exchange) => exchange.fail(failure),
             None => failure,
@@ -211,12 +212,25 @@ impl ResponseBody {
     }
 }
 
+impl Drop for ResponseBody {
+    /// Here and not with the last handle: whether it is the guest that lets go is known on its own thread alone.
+    fn drop(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.leave();
+        }
+    }
+}
+
 impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
+        // Before what came already: an answer that was recorded as a failure is not given as if it were whole.
+        if let Some(failure) = this.exchange.as_ref().and_then(|exchange| exchange.failure()) {
+            return Poll::Ready(Some(Err(this.fail(failure))));
+        }
         if let Some(first) = this.first.take() {
             return Poll::Ready(Some(first));
         }

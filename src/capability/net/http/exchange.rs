@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use portcullis_audit::{Budget, Decided, Event, HttpCall, HttpIntent, HttpResult, Scope, Traffic};
+use portcullis_audit::{Budget, Decided, Event, HttpCall, HttpIntent, HttpResult, Scope, Source, Traffic};
 use portcullis_policy::Reason;
 use tokio::time::Instant;
 
 use super::body::{BODY_BYTES, Flow};
 use super::failure::Failure;
+use super::link::Link;
 use super::pool::Idle;
 use super::{HttpEgress, IDLE_TIME};
 use crate::evidence::{Intent, about};
@@ -23,7 +24,7 @@ pub(crate) struct Exchange {
     home: usize,
     /// True while the guest itself lets something go.
     by_guest: Arc<AtomicBool>,
-    source: Option<Arc<str>>,
+    source: Option<Source>,
     /// What is told of it in the end, once: none when it was.
     facts: Option<(HttpCall, Decided)>,
     begun: Instant,
@@ -35,8 +36,8 @@ pub(crate) struct Exchange {
     /// Bytes on connections that were given up before.
     spent: (u64, u64),
     status: Option<u16>,
-    /// After the connection: who has the next turn finds it in the pool.
-    _turn: Arc<Turn>,
+    /// After the connection: who has the next turn finds it in the pool. None once the connection is closed.
+    turn: Option<Arc<Turn>>,
 }
 
 /// What an exchange is about.
@@ -45,7 +46,7 @@ pub(crate) struct About {
     pub(crate) http: Arc<HttpEgress>,
     pub(crate) home: usize,
     pub(crate) by_guest: Arc<AtomicBool>,
-    pub(crate) source: Option<Arc<str>>,
+    pub(crate) source: Option<Source>,
     pub(crate) call: HttpCall,
     pub(crate) decided: Decided,
     pub(crate) ends: Instant,
@@ -76,7 +77,7 @@ impl Exchange {
             before: (0, 0),
             spent: (0, 0),
             status: None,
-            _turn: turn,
+            turn: Some(turn),
         };
         (exchange, intent)
     }
@@ -125,7 +126,22 @@ impl Exchange {
         cause
     }
 
-    fn cause(&self) -> Option<Failure> {
+    /// The connection that it goes over.
+    pub(super) fn link(&self) -> Option<&Arc<Link>> {
+        self.connection.as_ref().map(|connection| &connection.link)
+    }
+
+    pub(super) fn take_turn(&mut self) -> Option<Arc<Turn>> {
+        self.turn.take()
+    }
+
+    /// What it fails with when its deadline has come.
+    pub(super) fn expired(&self) -> Failure {
+        self.flow.failed().unwrap_or_else(|| Failure::of(self.late()))
+    }
+
+    /// What went wrong first, where it is known.
+    pub(super) fn cause(&self) -> Option<Failure> {
         let expired = self.connection.as_ref().is_some_and(|connection| connection.link.has_expired());
         self.flow.failed().or_else(|| expired.then(|| Failure::of(self.late())))
     }

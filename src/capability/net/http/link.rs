@@ -1,12 +1,12 @@
 //! One connection below HTTP: its bytes are counted and held to their rates, and it ends at its deadline whoever still
-//! waits for it.
+//! waits for it. The exchange on it ends then too.
 
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::io::TokioIo;
 
 use super::body::RequestBody;
+use super::ongoing::Ongoing;
 use crate::gate::Gate;
 use crate::quota::{Budgets, Exhausted, Slot, Throttle};
 
@@ -28,12 +29,22 @@ pub(crate) struct Link {
     origin: Instant,
     /// Nanoseconds after `origin` at which the connection ends, in use or idle.
     ends_ns: AtomicU64,
-    /// Whether the deadline has ended it.
+    /// Whether the deadline has come. Written under the lock of `user`.
     expired: AtomicBool,
     bytes_out: AtomicU64,
     bytes_in: AtomicU64,
-    /// The instance that it works for now; none while it waits for its next request, which may be another's.
-    user: Mutex<Option<Gate>>,
+    user: Mutex<User>,
+}
+
+/// For whom a connection works.
+#[derive(Default)]
+struct User {
+    /// The instance; none while it waits for its next request, which may be another's.
+    gate: Option<Gate>,
+    /// What must end with the connection, once its answer has begun.
+    exchange: Weak<Ongoing>,
+    /// The socket is closed.
+    closed: bool,
 }
 
 impl fmt::Debug for Link {
@@ -74,13 +85,54 @@ impl Link {
 
     /// For whom it works from here on.
     pub(crate) fn serve(&self, user: Option<Gate>) {
-        *self.user.lock().unwrap_or_else(PoisonError::into_inner) = user;
+        let mut now = self.user();
+        (now.gate, now.exchange) = (user, Weak::new());
+    }
+
+    /// Ends the exchange with the connection, which may be over already.
+    pub(crate) fn attach(&self, exchange: &Arc<Ongoing>) {
+        let mut user = self.user();
+        user.exchange = Arc::downgrade(exchange);
+        let (closed, expired) = (user.closed, self.has_expired());
+        drop(user);
+        if expired {
+            exchange.expire();
+        } else if closed {
+            exchange.closed();
+        }
+    }
+
+    /// The socket is closed. Whether somebody has still to be told when the deadline comes.
+    fn close(&self) -> bool {
+        let mut user = self.user();
+        user.closed = true;
+        let (exchange, in_use) = (user.exchange.upgrade(), user.gate.is_some());
+        drop(user);
+        if let Some(exchange) = exchange {
+            exchange.closed();
+        }
+        in_use
+    }
+
+    /// The deadline has come.
+    fn expire(&self) {
+        let user = self.user();
+        self.expired.store(true, Ordering::Release);
+        let exchange = user.exchange.upgrade();
+        drop(user);
+        if let Some(exchange) = exchange {
+            exchange.expire();
+        }
+    }
+
+    fn user(&self) -> MutexGuard<'_, User> {
+        self.user.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A rate holds its bytes back.
     fn held_back(&self, reason: Reason, met: Exhausted) {
-        let user = self.user.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(gate) = user {
+        let gate = self.user().gate.clone();
+        if let Some(gate) = gate {
             gate.exceeded(reason, met);
         }
     }
@@ -209,9 +261,11 @@ fn count(bytes: &AtomicU64, more: usize) {
     bytes.fetch_add(u64::try_from(more).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 
-/// The task of a connection: HTTP until it ends or its deadline does. Both ways the socket is closed.
+/// The task of a connection: HTTP until it ends or its deadline comes. Both ways the socket is closed. Where an answer may
+/// still be read then, the task stays for its deadline.
 pub(crate) struct Driver<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
-    connection: Connection<TokioIo<T>, RequestBody>,
+    /// None when it is closed.
+    connection: Option<Connection<TokioIo<T>, RequestBody>>,
     link: Arc<Link>,
     /// Never later than the deadline: a deadline that moves away is looked at again when this is over.
     timer: Pin<Box<Sleep>>,
@@ -220,7 +274,7 @@ pub(crate) struct Driver<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> {
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Driver<T> {
     pub(crate) fn new(connection: Connection<TokioIo<T>, RequestBody>, link: Arc<Link>) -> Self {
         let timer = Box::pin(tokio::time::sleep_until(link.ends()));
-        Self { connection, link, timer }
+        Self { connection: Some(connection), link, timer }
     }
 }
 
@@ -230,8 +284,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         // What went wrong is told to whoever waits for the answer.
-        if Pin::new(&mut this.connection).poll(cx).is_ready() {
-            return Poll::Ready(());
+        if let Some(connection) = &mut this.connection
+            && Pin::new(connection).poll(cx).is_ready()
+        {
+            this.connection = None;
+            if !this.link.close() {
+                return Poll::Ready(());
+            }
         }
         loop {
             let ends = this.link.ends();
@@ -241,7 +300,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Driver<T> {
             ready!(this.timer.as_mut().poll(cx));
             let ends = this.link.ends();
             if Instant::now() >= ends {
-                this.link.expired.store(true, Ordering::Release);
+                this.link.expire();
+                this.connection = None;
                 return Poll::Ready(());
             }
             this.timer.as_mut().reset(ends);

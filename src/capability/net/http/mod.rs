@@ -10,6 +10,7 @@ mod handler;
 mod headers;
 mod held;
 mod link;
+mod ongoing;
 mod place;
 mod pool;
 mod secrets;

@@ -92,7 +92,7 @@ impl Way {
                 waits = Some((waiter, freed));
                 continue;
             };
-            unmet.met = Some((reason(lack.quota), lack.met));
+            unmet.met = Some((lack.quota.reason(), lack.met));
             // Whether it was told or the time has come: the next look says.
             timeout_at(lack.look.min(until), freed).await.unwrap_or(());
             unmet.met = None;
@@ -145,8 +145,4 @@ impl Way {
     fn over(&self, dial: &Dial, quota: Quota, met: Exhausted) -> Denied {
         self.gate.over(&Request::HttpDial { http: &self.granted, address: dial.address }, quota, met)
     }
-}
-
-fn reason(quota: Quota) -> Reason {
-    if quota == Quota::Connects { Reason::QuotaConnectRate } else { Reason::QuotaSockets }
 }

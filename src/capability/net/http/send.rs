@@ -95,7 +95,7 @@ impl Way {
         let found = found.map_err(|denied| Stop::For(self.refused(&denied)))?;
         let (exchange, intent) = self.begin(dial, &try_it.turn);
         let confirmed = match &intent {
-            Some(intent) => intent.confirmed().await.is_ok(),
+            Some(intent) => timeout_at(self.times.ends, intent.confirmed()).await.is_ok_and(|stored| stored.is_ok()),
             None => false,
         };
         if !confirmed {

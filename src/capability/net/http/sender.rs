@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::header::HOST;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Uri};
-use portcullis_audit::{Attempt, HttpCall};
+use portcullis_audit::{Attempt, HttpCall, Source};
 use portcullis_policy::{Denied, Effect, Granted, Host, HttpTarget, Reason, Request, Target};
 use tokio::time::Instant;
 use wasmtime_wasi_http::{RequestOptions, WasiBody};
@@ -71,7 +71,7 @@ pub(super) struct Way {
     pub(super) http: Arc<HttpEgress>,
     pub(super) home: usize,
     pub(super) by_guest: Arc<AtomicBool>,
-    pub(super) source: Option<Arc<str>>,
+    pub(super) source: Option<Source>,
     pub(super) granted: Granted,
     pub(super) target: HttpTarget,
     /// Whether its headers ask for another method or path.

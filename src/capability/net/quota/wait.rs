@@ -13,7 +13,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Budget, Budgets, Exhausted, Rate, clock_ns};
+use super::{Budget, Budgets, Exhausted, clock_ns};
 
 /// Who waits at one level.
 #[derive(Debug)]
@@ -55,11 +55,13 @@ impl Drop for Turn {
     }
 }
 
-/// A connect of every level, perhaps one that is earned only later. It is given back when this is dropped before it is spent.
+/// A connect of every level, perhaps one that is earned only later. It is given back when this is dropped before it is spent,
+/// as far as the time has not given it back already.
 #[derive(Debug)]
 pub(crate) struct Token {
     budgets: Budgets,
-    levels: usize,
+    /// Of each level that has given one, when it will have been earned again; none where there is no rate.
+    marks: Vec<Option<u64>>,
     /// When the slowest level has earned it; none where all had.
     earned: Option<(Instant, Exhausted)>,
 }
@@ -71,14 +73,26 @@ impl Token {
     }
 
     pub(crate) fn spend(mut self) {
-        self.levels = 0;
+        self.marks.clear();
+    }
+
+    /// Tells nobody: each of those that wait would ask, meet the same level and tell all the others.
+    fn take_back(mut self) {
+        self.give_back(clock_ns());
+    }
+
+    fn give_back(&mut self, now_ns: u64) -> bool {
+        let levels = self.budgets.0.iter().zip(self.marks.drain(..));
+        let given = levels.filter_map(|(budget, mark)| Some(budget.connects.as_ref()?.give_back_of(1, mark?, now_ns)));
+        given.fold(false, |any, given| any | given)
     }
 }
 
 impl Drop for Token {
     fn drop(&mut self) {
-        let given = self.budgets.0.iter().take(self.levels);
-        given.filter_map(|budget| budget.connects.as_ref()).for_each(|rate| rate.give_back(1));
+        if self.give_back(clock_ns()) {
+            self.budgets.tell_freed();
+        }
     }
 }
 
@@ -135,17 +149,24 @@ impl Budgets {
     /// # Errors
     /// The level that cannot have. Nothing is taken then.
     pub(crate) fn connect_within(&self, time: Duration) -> Result<Token, Exhausted> {
-        let now = Instant::now();
-        let mut token = Token { budgets: self.clone(), levels: 0, earned: None };
+        let (now, now_ns) = (Instant::now(), clock_ns());
+        let within_ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let mut token = Token { budgets: self.clone(), marks: Vec::with_capacity(self.0.len()), earned: None };
         for budget in self.0.iter() {
-            if let Some(rate) = &budget.connects {
-                let met = Exhausted { scope: budget.scope, limit: rate.count };
-                let at = now + rate.reserve(1, time).ok_or(met)?;
-                if at > token.earned.map_or(now, |(slowest, _)| slowest) {
-                    token.earned = Some((at, met));
-                }
+            let Some(rate) = &budget.connects else {
+                token.marks.push(None);
+                continue;
+            };
+            let met = Exhausted { scope: budget.scope, limit: rate.count };
+            let Some(mark) = rate.take_within(1, now_ns, within_ns) else {
+                token.take_back();
+                return Err(met);
+            };
+            token.marks.push(Some(mark));
+            let at = now + Duration::from_nanos((mark - now_ns).saturating_sub(rate.period_ns));
+            if at > token.earned.map_or(now, |(slowest, _)| slowest) {
+                token.earned = Some((at, met));
             }
-            token.levels += 1;
         }
         Ok(token)
     }
@@ -160,14 +181,6 @@ impl Budgets {
     /// Something that others may wait for is free now: a place, or a connection that waits for its next request.
     pub(crate) fn tell_freed(&self) {
         self.0.iter().for_each(|budget| budget.queue.tell());
-    }
-}
-
-impl Rate {
-    /// Takes `units` that will have been earned within the time, and gives how long it is until then.
-    fn reserve(&self, units: u64, within: Duration) -> Option<Duration> {
-        let within_ns = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
-        self.take_within(units, clock_ns(), within_ns).map(Duration::from_nanos)
     }
 }
 
@@ -257,5 +270,25 @@ mod tests {
         drop(slot);
         assert!(timeout_at(later(), freed).await.is_ok());
         assert!(budgets.waiter(Scope::Node).is_none());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_connect_is_told_when_one_is_given_back_and_not_when_none_was_had() {
+        let limits = |count| {
+            let connects = Some((count, Duration::from_secs(3600)));
+            BudgetLimits { connects, ..BudgetLimits::default() }
+        };
+        let parents = [Budget::new(Scope::Node, limits(1))];
+        let budgets = Budgets::new(Budget::new(Scope::Plugin, limits(2)), &parents);
+        let token = budgets.connect_within(Duration::ZERO).unwrap();
+        let waiter = budgets.waiter(Scope::Node).unwrap();
+        let freed = waiter.freed();
+        let met = Exhausted { scope: Scope::Node, limit: 1 };
+        assert_eq!(budgets.connect_within(Duration::ZERO).unwrap_err(), met);
+        tokio::pin!(freed);
+        assert!(timeout_at(at_once(), &mut freed).await.is_err(), "it would wake all that meet the same");
+        drop(token);
+        assert!(timeout_at(later(), freed).await.is_ok());
+        budgets.connect_within(Duration::ZERO).unwrap().spend();
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use portcullis_audit::{Attempt, Destination, Transport as Wired};
+use portcullis_audit::{Attempt, Transport as Wired};
 use portcullis_policy::{Effect, Granted, Reason, Request, Transport};
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
@@ -104,12 +104,7 @@ impl NetParts<'_> {
             return Err(ErrorCode::AccessDenied.into());
         };
         let to = *to;
-        let destination = Destination {
-            hostname: granted.pin().map(|(_, name)| name.to_string()),
-            ip: Some(to.ip()),
-            port: Some(to.port()),
-        };
-        let (wire, intent) = Wire::new(egress.evidence().clone(), &granted, destination, gate.source(), slot);
+        let (wire, intent) = Wire::new(egress.evidence().clone(), &granted, to, gate.source(), slot);
         doors.open_connect(to, intent);
         let begun = self.inner().start_connect(Resource::new_borrow(representation), network, to.into());
         match &begun {

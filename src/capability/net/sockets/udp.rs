@@ -3,9 +3,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use portcullis_audit::{Attempt, Connection, Destination, Event, Traffic, Transport};
+use portcullis_audit::{Attempt, Connection, Event, Source, Traffic, Transport};
 use portcullis_policy::{Denied, Effect, Granted, Quota, Request};
 use wasmtime_wasi::p2::bindings::sockets::network::ErrorCode;
 
@@ -47,7 +46,7 @@ pub(super) struct Refused {
 
 struct Peer {
     connection: Connection,
-    source: Option<Arc<str>>,
+    source: Option<Source>,
     traffic: Traffic,
     /// Of what is counted in `traffic`.
     since_ms: u64,
@@ -114,12 +113,7 @@ impl Udp {
 
     fn begin(&mut self, to: SocketAddr, granted: &Granted, gate: &Gate, egress: &Egress) -> Result<(), Refused> {
         let evidence = egress.evidence();
-        let destination = Destination {
-            hostname: granted.pin().map(|(_, name)| name.to_string()),
-            ip: Some(to.ip()),
-            port: Some(to.port()),
-        };
-        let decided = evidence.decided(granted, destination);
+        let decided = evidence.decided_raw(granted, to);
         let connection = Connection { id: next_connection(), transport: Transport::Udp, decided };
         let source = gate.source();
         let event = Event::connect_allowed(evidence.actor().clone(), connection.clone());

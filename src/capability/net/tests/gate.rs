@@ -2,7 +2,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_audit::{Destination, Mode};
+use portcullis_audit::{Mode, Options};
+use portcullis_connector_api::Headers;
 
 use super::*;
 use crate::evidence::Wire;
@@ -22,7 +23,13 @@ fn name(_: Reason) -> &'static str {
 }
 
 fn record(offset: i64) -> Record {
-    Record { pipeline: "orders".into(), channel: "orders.raw".into(), partition: 0, offset }
+    Record {
+        pipeline: "orders".into(),
+        channel: "orders.raw".into(),
+        partition: 0,
+        offset,
+        headers: Headers::default(),
+    }
 }
 
 #[tokio::test]
@@ -91,8 +98,9 @@ async fn connects_past_their_rate_are_refused_and_take_no_place() {
 }
 
 fn wire(bench: &Bench, gate: &Gate) -> (Arc<Wire>, Intent) {
-    let (granted, slot) = gate.ask_connect(&connect("93.184.216.34:443"), name).unwrap();
-    Wire::new(bench.egress.evidence().clone(), &granted, Destination::default(), gate.source(), slot)
+    let to = "93.184.216.34:443".parse().unwrap();
+    let (granted, slot) = gate.ask_connect(&Request::Connect { to }, name).unwrap();
+    Wire::new(bench.egress.evidence().clone(), &granted, to, gate.source(), slot)
 }
 
 #[tokio::test]
@@ -130,4 +138,76 @@ async fn in_strict_mode_an_effect_waits_for_the_store() {
     bench.store.set_withholding(false);
     let confirmed = tokio::time::timeout(PATIENCE, intent.confirmed()).await;
     assert!(confirmed.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn refusals_without_end_leave_room_for_the_end_of_a_connection_and_are_told_when_there_is_room() {
+    const TIMES: u64 = 5000;
+    let small = Options { capacity: 64, ..Options::default() };
+    let bench = Bench::audited(&[rule("tcp://93.184.216.34:443")], nobody(), limits(), Vec::new(), small);
+    let gate = Gate::new(Some(Arc::clone(&bench.egress)));
+    let (open, intent) = wire(&bench, &gate);
+    assert!(intent.confirmed().await.is_ok());
+    bench.store.set_withholding(true);
+    // More than the writer takes in while nothing is confirmed, and the queue besides; each in a window of its own.
+    for number in 0..TIMES {
+        let to = std::net::SocketAddr::from(([93, 184, (number >> 8) as u8, number as u8], 80));
+        gate.ask_connect(&Request::Connect { to }, name).unwrap_err();
+        gate.flush();
+    }
+    let before = bench.recorded();
+    drop(open);
+    assert_eq!(bench.recorded(), before + 1, "the end of the connection has found room");
+    bench.store.set_withholding(false);
+    bench.await_event("net.close");
+    let mut told = 0;
+    let until = std::time::Instant::now() + PATIENCE;
+    while told < TIMES {
+        assert!(std::time::Instant::now() < until, "{told} of {TIMES} refusals were told");
+        gate.flush();
+        let events = bench.full();
+        let denied = events.iter().filter(|event| code(event) == "net.connect.denied");
+        told = denied.map(|event| event["count"].as_u64().unwrap_or(1)).sum();
+    }
+    assert_eq!(told, TIMES);
+    assert_eq!(bench.lost(), 0);
+}
+
+#[tokio::test]
+async fn a_quota_that_finds_no_room_in_the_audit_is_told_later() {
+    let small = Options { capacity: 64, ..Options::default() };
+    let bench = Bench::audited(&[], nobody(), limits(), Vec::new(), small);
+    let gate = Gate::new(Some(Arc::clone(&bench.egress)));
+    bench.fill_audit();
+    let lost = bench.lost();
+    let met = Exhausted { scope: portcullis_audit::Scope::Plugin, limit: 1 };
+    for _ in 0..10 {
+        gate.exceeded(Reason::QuotaDns, met);
+    }
+    gate.flush();
+    assert_eq!(bench.lost(), lost);
+    bench.free_audit();
+    tokio::time::timeout(PATIENCE, gate.room()).await.unwrap();
+    gate.flush();
+    bench.await_event("quota.dns");
+    let events = bench.full();
+    let [told] = events.iter().filter(|event| code(event) == "budget.exceeded").collect::<Vec<_>>()[..] else {
+        panic!("{events:#?}");
+    };
+    assert_eq!(told["count"], 10);
+}
+
+#[tokio::test]
+async fn what_finds_no_room_in_the_audit_was_not_allowed() {
+    let small = Options { capacity: 64, ..Options::default() };
+    let bench = Bench::audited(&[rule("tcp://93.184.216.34:443")], nobody(), limits(), Vec::new(), small);
+    let gate = Gate::new(Some(Arc::clone(&bench.egress)));
+    bench.fill_audit();
+    let (_, intent) = wire(&bench, &gate);
+    assert!(intent.is_lost());
+    assert_eq!(bench.egress.decisions(), [0, 0, 0]);
+    bench.free_audit();
+    tokio::time::timeout(PATIENCE, gate.room()).await.unwrap();
+    drop(wire(&bench, &gate));
+    assert_eq!(bench.egress.decisions(), [1, 0, 0]);
 }

@@ -191,3 +191,48 @@ async fn a_silent_name_server_is_a_failure_that_is_told() {
     assert_eq!(resolve(&gate(&bench), "slow.test").await, Err(expected));
     assert_eq!(bench.events(), ["dns.allowed", "dns.lookup dns.timeout"]);
 }
+
+#[tokio::test]
+async fn a_lookup_that_joins_one_on_its_way_is_charged_and_counted() {
+    let server = NameServer::start([("slow.test", Zone { silent: true, ..Zone::default() })]).await;
+    for (of_an_hour, joined) in [(1, 0), (2, 20)] {
+        let few = NetLimits { lookups: (of_an_hour, Duration::from_secs(3600)), ..limits() };
+        let bench =
+            Bench::new(&[rule("tcp://slow.test:443"), rule("https://slow.test")], server.address, few, Vec::new());
+        let gate = gate(&bench);
+        let granted = gate.decide(&Request::Lookup { name: "slow.test" }).unwrap();
+        assert!(matches!(gate.begin_lookup(&granted, Origin::Sockets), Begun::Flight(_)));
+        let begun = (0..100).map(|_| gate.begin_lookup(&granted, Origin::Sockets));
+        let (free, over): (Vec<_>, Vec<_>) = begun.partition(|begun| matches!(begun, Begun::Flight(_)));
+        assert_eq!((free.len(), over.len()), (joined, 100 - joined));
+        assert!(over.iter().all(|over| matches!(over, Begun::Over(met) if met.limit == u64::from(of_an_hour))));
+        assert_eq!(gate.work().cached_lookups, joined as u64, "each that was given one and no other");
+        assert!(matches!(gate.begin_lookup(&granted, Origin::Http), Begun::Flight(_)), "free for HTTP");
+        assert_eq!(gate.work().cached_lookups, joined as u64 + 1);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_from_memory_pins_again_what_has_made_room_for_others() {
+    let address = |name: usize, last: usize| format!("93.184.{name}.{last}");
+    let names: Vec<String> = (0..70).map(|name| format!("n{name}.ok.test")).collect();
+    let all: Vec<Vec<String>> = (0..70).map(|name| (1..=16).map(|last| address(name, last)).collect()).collect();
+    let zones = names.iter().zip(&all).map(|(name, all)| {
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        (name.as_str(), zone(&all))
+    });
+    let server = NameServer::start(zones).await;
+    let bench = Bench::new(&[rule("tcp://*.ok.test:443")], server.address, limits(), Vec::new());
+    let gate = gate(&bench);
+    for name in &names {
+        resolve(&gate, name).await.unwrap();
+    }
+    let first: Vec<Request<'_>> =
+        (1..=16).map(|last| Request::Connect { to: to(&format!("{}:443", address(0, last))) }).collect();
+    assert!(first.iter().any(|connect| gate.decide(connect).is_err()), "1120 addresses are more than are pinned");
+    resolve(&gate, &names[0]).await.unwrap();
+    assert_eq!(gate.work().cached_lookups, 1);
+    for connect in &first {
+        assert!(gate.decide(connect).is_ok(), "{connect:?}");
+    }
+}

@@ -1,15 +1,19 @@
 use std::time::Instant;
 
-use portcullis_policy::{Host, parse_host};
+use portcullis_policy::{Decision, Facts, Request, decide};
 
 use super::*;
-use crate::support::{NameServer, Zone, alias, zone};
+use crate::support::{NameServer, Zone, alias, policy, rule, zone};
 
-fn name(text: &str) -> Name {
-    match parse_host(text).unwrap() {
-        Host::Name(name) => name,
-        Host::Address(address) => panic!("{address} is no name"),
+fn granted(allow: &str, request: &Request<'_>) -> Granted {
+    match decide(&policy(&[rule(allow)]), request, &Facts { now_ms: 0, pins: &[], exhausted: None }) {
+        Decision::Allow(granted) => granted,
+        Decision::Deny(denied) => panic!("{denied:?}"),
     }
+}
+
+fn name(name: &str) -> Granted {
+    granted(&format!("tcp://{name}:443"), &Request::Lookup { name })
 }
 
 fn resolver(server: SocketAddr, timeout: Duration) -> Arc<Resolver> {
@@ -107,6 +111,22 @@ async fn a_silent_name_server_costs_no_more_than_the_time_out() {
     let found = resolver(server.address, Duration::from_millis(300)).lookup(&name("slow.test")).await;
     assert_eq!(found.unwrap_err(), TIMED_OUT);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn the_token_of_another_effect_sends_no_query() {
+    let server = NameServer::start([("ok.test", zone(&["93.184.216.34"]))]).await;
+    let resolver = resolver(server.address, Duration::from_secs(2));
+    let to = "93.184.216.34:443".parse().unwrap();
+    let connect = granted("tcp://93.184.216.34:443", &Request::Connect { to });
+    let literal = granted("tcp://93.184.216.34:443", &Request::Lookup { name: "93.184.216.34" });
+    for token in [connect, literal] {
+        let refused = resolver.lookup(&token).await.unwrap_err();
+        assert_eq!(refused, NotFound { reason: Reason::DnsFailed, kind: Kind::Permanent, rcode: None });
+    }
+    assert!(server.queries().is_empty());
+    let http = Request::Http { method: "GET", scheme: "https", authority: "ok.test", path: "/" };
+    assert!(resolver.lookup(&granted("https://ok.test", &http)).await.is_ok());
 }
 
 #[tokio::test]

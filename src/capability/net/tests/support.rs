@@ -128,6 +128,15 @@ impl Bench {
         }
     }
 
+    /// Events that have a number.
+    pub(crate) fn recorded(&self) -> u64 {
+        self.recorder.status().recorded
+    }
+
+    pub(crate) fn lost(&self) -> u64 {
+        self.recorder.status().lost_events
+    }
+
     /// The store confirms everything again.
     pub(crate) fn free_audit(&self) {
         self.store.set_withholding(false);

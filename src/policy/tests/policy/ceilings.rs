@@ -50,6 +50,56 @@ fn special_addresses_of_a_rule_must_be_named_by_the_ceiling() {
 }
 
 #[test]
+fn a_special_address_as_the_host_of_a_rule_must_be_named_by_the_ceiling() {
+    for (ceiling, allow, fits) in [
+        ("tcp://*:5432", "tcp://10.0.0.0/8:5432", false),
+        ("tcp://0.0.0.0/0:5432", "tcp://10.0.0.0/8:5432", false),
+        ("tcp://10.0.0.0/7:5432", "tcp://10.0.0.0/8:5432", false),
+        ("tcp://10.0.0.0/8:5432", "tcp://10.0.0.0/8:5432", true),
+        ("tcp://10.0.0.0/8:5432", "tcp://10.1.2.3:5432", true),
+        ("tcp://10.1.0.0/16:5432", "tcp://10.0.0.0/8:5432", false),
+        ("tcp://*:5432", "tcp://93.184.216.0/24:5432", true),
+        ("tcp://0.0.0.0/0:5432", "tcp://93.184.216.34:5432", true),
+        ("tcp://*:5432", "tcp://127.0.0.1:5432", false),
+        ("tcp://169.254.0.0/16:5432", "tcp://169.254.169.254:5432", false),
+        ("tcp://*:5432", "tcp://[fd00::1]:5432", false),
+        ("tcp://[::/0]:5432", "tcp://[fd00::1]:5432", false),
+        ("tcp://[fd00::/8]:5432", "tcp://[fd00::1]:5432", true),
+    ] {
+        let rule = crate::support::rule(allow);
+        let ceiling = lines(&[ceiling]);
+        assert_eq!(covers(&ceiling, &rule), fits, "{allow} under {ceiling:?}");
+        let to = match rule.host() {
+            RuleHost::Net(net) => format!("{}:5432", Host::Address(net.addr())),
+            host => panic!("{host:?}"),
+        };
+        for mode in [Mode::Enforce, Mode::Observe] {
+            let policy = Policy::new(PolicyParts {
+                rules: vec![rule.clone()],
+                node_ceiling: Some(ceiling.clone()),
+                consent: ["127.0.0.0/8", "169.254.0.0/16", "169.254.169.254"]
+                    .map(|net| parse_net(net, "consent").unwrap())
+                    .into(),
+                mode,
+                ..PolicyParts::default()
+            });
+            assert_eq!(connect(&policy, &to).is_ok(), fits, "{to} under {ceiling:?}");
+        }
+    }
+}
+
+#[test]
+fn a_special_host_that_a_ceiling_does_not_name_is_an_error_with_the_line_that_is_missing() {
+    let rules = [crate::support::rule("tcp://10.9.8.0/24:5432")];
+    let errors = |ceiling: &[&str]| check_rules(&rules, &[], &[], &[], &[&lines(ceiling)]);
+    let (_, error) = errors(&["tcp://*:*"]).remove(0);
+    assert_eq!((error.slug, error.field, error.index), ("grant_above_ceiling", "allow", None));
+    assert!(error.message.contains("`10.9.8.0/24` is addr.private"), "{error}");
+    assert!(error.help.unwrap().contains("\"tcp://10.9.8.0/24:5432\""));
+    assert_eq!(errors(&["tcp://*:*", "tcp://10.9.8.0/24:5432"]), []);
+}
+
+#[test]
 fn ports_may_be_shared_out_also_for_special_addresses() {
     let rule = within("tcp://db.example.com:5432,5500", &["10.0.0.0/8"]);
     let name = ["tcp://db.example.com:5432", "tcp://db.example.com:5500"];
@@ -163,16 +213,22 @@ impl Reached<'_> {
         let spoken: Vec<_> = ceiling.iter().filter(|line| self.is_spoken(line)).collect();
         let holds =
             |nets: &[IpNet], address: IpAddr| nets.iter().any(|net| net.contains(&address) && part(net, address));
-        let special = self.address.filter(|address| classify(*address) != Class::Public);
-        let special = special.filter(|_| matches!(self.host, RuleHost::Name(_)));
+        let named = |address: IpAddr| {
+            let named = |line: &&Rule| match line.host() {
+                RuleHost::Net(net) => holds(&[*net], address),
+                _ => self.is_host(line) && holds(line.addresses(), address),
+            };
+            spoken.iter().any(named)
+        };
+        let is_special = |address: &IpAddr| classify(*address) != Class::Public;
+        if let RuleHost::Net(net) = &self.host
+            && is_special(&net.addr())
+        {
+            return named(net.addr());
+        }
+        let special = self.address.filter(is_special).filter(|_| matches!(self.host, RuleHost::Name(_)));
         match (special, self.address) {
-            (Some(address), _) => {
-                let named = |line: &&&Rule| match line.host() {
-                    RuleHost::Net(net) => holds(&[*net], address),
-                    _ => self.is_host(line) && holds(line.addresses(), address),
-                };
-                spoken.iter().any(|line| self.is_host(line)) && spoken.iter().any(|line| named(&line))
-            }
+            (Some(address), _) => spoken.iter().any(|line| self.is_host(line)) && named(address),
             (None, Some(address)) if matches!(self.host, RuleHost::Name(_)) => spoken.iter().any(|line| {
                 let nets = line.addresses();
                 self.is_host(line) && (nets.is_empty() || nets.iter().any(|net| net.contains(&address)))
@@ -185,28 +241,19 @@ impl Reached<'_> {
 /// Whether every address of the network has the class of this one, so that who names it names the block.
 fn part(net: &IpNet, address: IpAddr) -> bool {
     let class = classify(address);
-    // The blocks of the table around each address that these tests use.
-    let blocks = [
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "169.254.169.254/32",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "198.18.0.0/15",
-        "240.0.0.0/4",
-        "100::/64",
-        "2001::/23",
-        "2001:db8::/32",
-        "3fff::/20",
-        "fc00::/7",
-        "fd00:ec2::254/128",
-        "fe80::/10",
-        "::1/128",
-    ];
-    let blocks = blocks.iter().map(|block| block.parse::<IpNet>().unwrap());
-    let around = blocks.filter(|block| block.contains(&address) && classify(block.addr()) == class);
+    // Written down once more, so that a wrong row of the table shows.
+    let v4 = "10.0.0.0/8 100.64.0.0/10 100.100.100.200/32 127.0.0.0/8 168.63.129.16/32 169.254.0.0/16 169.254.169.254/32 \
+              169.254.170.2/32 169.254.170.23/32 172.16.0.0/12 192.0.0.0/24 192.0.0.192/32 192.0.2.0/24 192.31.196.0/24 \
+              192.52.193.0/24 192.88.99.0/24 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 \
+              240.0.0.0/4";
+    let v6 = "::1/128 ::/8 100::/64 100::/8 200::/7 400::/6 800::/5 1000::/4 2001::/23 2001:2::/48 2001:db8::/32 3fff::/20 \
+              4000::/3 6000::/3 8000::/3 a000::/3 c000::/3 e000::/4 f000::/5 f800::/6 fc00::/7 fd00:ec2::254/128 \
+              fd00:ec2::23/128 fd20:ce::254/128 fe00::/9 fe80::/10 fec0::/10";
+    let blocks = v4.split_whitespace().chain(v6.split_whitespace());
+    let blocks = blocks.map(|block| block.parse::<IpNet>().unwrap());
+    // Its first address, or its last, may be that of a narrower block.
+    let is_of = |block: &IpNet| [block.addr(), block.broadcast()].iter().any(|address| classify(*address) == class);
+    let around = blocks.filter(|block| block.contains(&address) && is_of(block));
     around.max_by_key(IpNet::prefix_len).is_some_and(|block| block.contains(net))
 }
 

@@ -79,7 +79,8 @@ fn a_ceiling_with_fields_holds_for_the_fields_below() {
 fn the_smallest_grant_allows_the_request_and_is_a_rule() {
     let get = Request::Http { method: "GET", scheme: "https", authority: "api.example.com", path: "/v1/x?q=1" };
     let item = |request: &Request<'_>, answers: &[&str]| {
-        smallest_grant(request, &answers.iter().map(|text| address(text)).collect::<Vec<_>>())
+        let answers: Vec<_> = answers.iter().map(|text| address(text)).collect();
+        smallest(request, &answers).map(|smallest| smallest.to_string())
     };
     assert_eq!(
         item(&get, &[]).as_deref(),
@@ -108,8 +109,8 @@ fn the_smallest_grant_allows_the_request_and_is_a_rule() {
         assert_eq!(item(&request, &[]), None, "{request:?}");
     }
     let Ok(Host::Name(name)) = parse_host("db.test") else { panic!() };
-    let item = smallest_grant_for_name(Transport::Tcp, &name, 5432, &[address("10.1.2.3")]);
-    assert_eq!(item.as_deref(), Some(r#"- { allow: "tcp://db.test:5432", addresses: ["10.1.2.3/32"] }"#));
+    let item = smallest_for_name(Transport::Tcp, &name, 5432, &[address("10.1.2.3")]).unwrap();
+    assert_eq!(item.to_string(), r#"- { allow: "tcp://db.test:5432", addresses: ["10.1.2.3/32"] }"#);
 }
 
 #[test]

@@ -242,13 +242,6 @@ fn ceilings_may_be_broad() {
 }
 
 #[test]
-fn a_rule_for_port_53_alone_is_noted_where_it_does_not_say_that_dns_is_meant() {
-    assert_eq!(rule("udp://ok.test:53").notes()[0].slug, "dns_port_missing");
-    assert!(rule("udp://ok.test:53-54").notes().is_empty());
-    assert!(rule_of(&RuleText { allow: "udp://ok.test:53", dns_port: true, ..RuleText::default() }).notes().is_empty());
-}
-
-#[test]
 fn the_order_of_addresses_is_that_of_the_file_and_makes_no_other_rule() {
     let rule = within("https://a.test", &["192.168.0.0/16", "10.0.0.0/8", "192.168.0.0/16"]);
     assert_eq!(rule.addresses()[0].to_string(), "192.168.0.0/16");

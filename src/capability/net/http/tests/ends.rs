@@ -41,13 +41,55 @@ async fn an_answer_that_the_guest_has_seen_enough_of_is_no_failure_and_its_conne
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_nobody_reads_ends_with_its_call() {
     let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\nabc".to_vec();
-    let server = Server::start(move |_| vec![Step::Write(head.clone()), Step::Wait]).await;
-    let (mut client, bench) = Client::to(&server);
+    let server = Server::start(move |asked| match asked.contains("/whole") {
+        true => text("ok"),
+        false => vec![Step::Write(head.clone()), Step::Wait],
+    });
+    let server = server.await;
+    let (mut client, other, bench) = two_on_one_place(&server);
     client.guest.call_ends = Some(std::time::Instant::now() + Duration::from_millis(100));
     let answer = client.send(get(server.address, "/")).await.unwrap();
     client.no_connection_is_left().await;
+    bench.await_event("time.total");
+    let whole = other.send(get(server.address, "/whole")).await.unwrap();
+    assert_eq!(body(whole).await.unwrap(), "ok", "while the answer is held, its turn is another plugin's");
+    let events = bench.events();
+    assert_eq!(events[..2], ["http.allowed", "http.request time.total"]);
     assert!(matches!(body(answer).await, Err(Error::HttpResponseTimeout)));
-    assert_eq!(bench.events().last().unwrap(), "http.request time.total");
+    drop((client, other));
+    assert_eq!(bench.events(), events, "told once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_nobody_reads_keeps_no_turn_once_its_connection_is_closed() {
+    let permits = Arc::new(tokio::sync::Semaphore::new(0));
+    let of_server = Arc::clone(&permits);
+    let server = Server::start(move |asked| match asked.contains("/whole") {
+        true => text("ok"),
+        false => {
+            let head = b"HTTP/1.1 200 OK\r\n\r\nabc".to_vec();
+            vec![Step::Write(head), Step::Permit(Arc::clone(&of_server)), Step::Close]
+        }
+    });
+    let server = server.await;
+    let (client, other, bench) = two_on_one_place(&server);
+    let mut answer = client.send(get(server.address, "/")).await.unwrap().into_body();
+    let begin = answer.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(begin, "abc");
+    permits.add_permits(1);
+    let whole = other.send(get(server.address, "/whole")).await.unwrap();
+    assert_eq!(body(whole).await.unwrap(), "ok");
+    assert!(answer.frame().await.is_none(), "its end may be read until the deadline");
+    assert_eq!(bench.events().iter().filter(|event| *event == "http.request").count(), 2);
+}
+
+/// Two plugins of a node that has one place.
+fn two_on_one_place(server: &Server) -> (Client, Client, Bench) {
+    let node = Budget::new(Scope::Node, BudgetLimits { connections: Some(1), ..BudgetLimits::default() });
+    let allow = format!("http://{}", server.address);
+    let limits = NetLimits { connections: 1, ..limits() };
+    let bench = Bench::new(&[rule(&allow)], NO_SERVER.parse().unwrap(), limits, vec![node]);
+    (Client::of(&bench.egress), Client::of(&with(&bench, |_| {})), bench)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
