@@ -11,7 +11,6 @@ use std::time::Duration;
 pub struct Completions<T> {
     state: Mutex<State<T>>,
     arrived: Condvar,
-    bound: usize,
 }
 
 #[derive(Debug)]
@@ -22,31 +21,20 @@ struct State<T> {
 }
 
 impl<T> Completions<T> {
-    /// Where the number of assignments is open, and with it the sum of their windows.
+    /// Empty.
     pub fn new() -> Self {
-        Self::with_bound(usize::MAX)
-    }
-
-    /// Where `bound` is the most entries that the windows let exist at once. Builds with debug assertions check it.
-    pub fn with_bound(bound: usize) -> Self {
-        Self { state: Mutex::new(State { entries: Vec::new(), waiting: false }), arrived: Condvar::new(), bound }
+        Self { state: Mutex::new(State { entries: Vec::new(), waiting: false }), arrived: Condvar::new() }
     }
 
     /// Puts one entry in.
     pub fn push(&self, entry: T) {
         let mut state = self.lock();
         state.entries.push(entry);
-        self.wake(state);
-    }
-
-    /// Puts all of these in, in their order, under one lock; keeps the allocation of `entries`.
-    pub fn push_all(&self, entries: &mut Vec<T>) {
-        if entries.is_empty() {
-            return;
+        let waiting = mem::take(&mut state.waiting);
+        drop(state);
+        if waiting {
+            self.arrived.notify_one();
         }
-        let mut state = self.lock();
-        state.entries.append(entries);
-        self.wake(state);
     }
 
     /// Appends everything that is there to `into`. An empty `into` changes places with the inner buffer, so that two
@@ -68,25 +56,6 @@ impl<T> Completions<T> {
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.waiting = false;
         !state.entries.is_empty()
-    }
-
-    /// How many entries wait.
-    pub fn len(&self) -> usize {
-        self.lock().entries.len()
-    }
-
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn wake(&self, mut state: MutexGuard<'_, State<T>>) {
-        debug_assert!(state.entries.len() <= self.bound, "more completions than the windows let messages in");
-        let waiting = mem::take(&mut state.waiting);
-        drop(state);
-        if waiting {
-            self.arrived.notify_one();
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -115,20 +84,12 @@ mod tests {
     fn entries_of_many_threads_arrive_once_and_in_the_order_of_each() {
         const THREADS: usize = 4;
         const EACH: usize = 5_000;
-        let completions = Arc::new(Completions::with_bound(THREADS * EACH));
+        let completions = Arc::new(Completions::new());
         let threads = (0..THREADS).map(|thread| {
             let completions = Arc::clone(&completions);
             thread::spawn(move || {
-                let mut slice = Vec::new();
                 for n in 0..EACH {
-                    if thread % 2 == 0 {
-                        completions.push((thread, n));
-                        continue;
-                    }
-                    slice.push((thread, n));
-                    if slice.len() == 100 {
-                        completions.push_all(&mut slice);
-                    }
+                    completions.push((thread, n));
                 }
             })
         });
@@ -144,12 +105,12 @@ mod tests {
         }
         assert_eq!(seen, [EACH; THREADS]);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert!(completions.is_empty());
+        assert!(!completions.wait(Duration::ZERO));
     }
 
     #[test]
     fn a_push_wakes_the_consumer_that_waits() {
-        let completions = Arc::new(Completions::with_bound(1));
+        let completions = Arc::new(Completions::new());
         let consumer = thread::spawn({
             let completions = Arc::clone(&completions);
             move || completions.wait(SOON)
@@ -171,7 +132,7 @@ mod tests {
 
     #[test]
     fn draining_to_and_fro_keeps_both_buffers() {
-        let completions = Completions::with_bound(64);
+        let completions = Completions::new();
         let mut got = Vec::with_capacity(64);
         let mut capacities = Vec::new();
         for round in 0..4 {

@@ -27,8 +27,12 @@ pub struct LaneQueues<T> {
     sums: Vec<Arc<QueueSum>>,
 }
 
+/// What an empty queue may always fetch, however full its sums are. The queue of one pipeline that stands still may be as
+/// large as a sum: without this it would shut out every other one.
+const FIRST_SLICE: Amount = Amount { messages: 64, bytes: 64 * 1024 };
+
 /// What waits in several queues together, and how much may. Each producer looks before it fetches, so all of them can pass
-/// the bound by what each fetches at once.
+/// the bound by what each fetches at once; and a queue that is empty may fetch a slice of 64 messages or 64 KiB in any case.
 #[derive(Debug)]
 pub struct QueueSum {
     bounds: Bounds,
@@ -48,6 +52,15 @@ impl QueueSum {
         Amount {
             messages: self.bounds.messages.saturating_sub(self.messages.load(Ordering::SeqCst)),
             bytes: self.bounds.bytes.saturating_sub(self.bytes.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// The same for one who gets `first` in any case, as far as the bounds are not smaller.
+    fn room_for(&self, first: Amount) -> Amount {
+        let room = self.room();
+        Amount {
+            messages: room.messages.max(first.messages.min(self.bounds.messages)),
+            bytes: room.bytes.max(first.bytes.min(self.bounds.bytes)),
         }
     }
 
@@ -137,12 +150,7 @@ struct State<T> {
 }
 
 impl<T: SizeBytes> LaneQueues<T> {
-    /// `lanes` queues under one bound.
-    pub fn new(lanes: usize, bounds: Bounds) -> Self {
-        Self::under(lanes, bounds, Vec::new())
-    }
-
-    /// As [`new`](Self::new), and what waits counts for these sums too.
+    /// `lanes` queues under one bound. What waits counts for these sums too.
     pub fn under(lanes: usize, bounds: Bounds, sums: Vec<Arc<QueueSum>>) -> Self {
         let lane = || Lane {
             state: Mutex::new(State { items: VecDeque::new(), bytes: 0, closed: false, waiting: false }),
@@ -179,7 +187,8 @@ impl<T: SizeBytes> LaneQueues<T> {
             messages: self.bounds.messages.saturating_sub(depth.messages),
             bytes: self.bounds.bytes.saturating_sub(depth.bytes),
         };
-        self.sums.iter().map(|sum| sum.room()).fold(own, |least, room| Amount {
+        let first = if depth.messages == 0 { FIRST_SLICE } else { Amount::default() };
+        self.sums.iter().map(|sum| sum.room_for(first)).fold(own, |least, room| Amount {
             messages: least.messages.min(room.messages),
             bytes: least.bytes.min(room.bytes),
         })
@@ -334,7 +343,7 @@ mod tests {
     }
 
     fn queues(lanes: usize, messages: usize, bytes: usize) -> Arc<LaneQueues<Item>> {
-        Arc::new(LaneQueues::new(lanes, Bounds { messages, bytes }))
+        Arc::new(LaneQueues::under(lanes, Bounds { messages, bytes }, Vec::new()))
     }
 
     fn push(queues: &LaneQueues<Item>, lane: usize, items: impl IntoIterator<Item = (usize, usize)>) {
@@ -515,12 +524,34 @@ mod tests {
         let one = LaneQueues::under(1, bounds, vec![sum.clone()]);
         let other = LaneQueues::<Item>::under(1, bounds, vec![sum.clone()]);
         let mut slice: Vec<Item> = (0..9).map(|n| Item { n, bytes: 50 }).collect();
-        one.push_slice(0, &mut slice, 450).unwrap();
-        assert_eq!(other.room(), Amount { messages: 1, bytes: 550 });
+        push(&other, 0, [(0, 0)]);
+        assert_eq!(other.room(), Amount { messages: 9, bytes: 1000 });
+        slice.truncate(8);
+        one.push_slice(0, &mut slice, 400).unwrap();
+        assert_eq!(other.room(), Amount { messages: 1, bytes: 600 });
         let mut taken = Vec::new();
         assert_eq!(one.take(0, &mut taken, 4, Duration::ZERO), Taken::Items);
-        assert_eq!(other.room(), Amount { messages: 5, bytes: 750 });
+        assert_eq!(other.room(), Amount { messages: 5, bytes: 800 });
         drop(one);
-        assert_eq!(other.room(), Amount { messages: 10, bytes: 1000 });
+        assert_eq!(other.room(), Amount { messages: 9, bytes: 1000 });
+    }
+
+    #[test]
+    fn a_queue_that_fills_its_sum_does_not_shut_out_one_that_is_empty() {
+        let sum = Arc::new(QueueSum::new(Bounds { messages: 10, bytes: 100 }));
+        let bounds = Bounds { messages: 1000, bytes: 1_000_000 };
+        let stands = LaneQueues::under(1, bounds, vec![sum.clone()]);
+        let other = LaneQueues::<Item>::under(1, bounds, vec![sum.clone()]);
+        push(&stands, 0, (0..10).map(|n| (n, 10)));
+        assert!(stands.room().is_exhausted());
+        for _ in 0..3 {
+            assert_eq!(other.room(), Amount { messages: 10, bytes: 100 }, "no larger than the sum may be");
+            assert!(other.wait_for_room(Duration::ZERO));
+            push(&other, 0, [(0, 10)]);
+            assert!(other.room().is_exhausted(), "a slice, and not one after the other");
+            assert_eq!(other.take(0, &mut vec![], 1, SOON), Taken::Items);
+        }
+        let small = LaneQueues::<Item>::under(1, Bounds { messages: 3, bytes: 30 }, vec![sum]);
+        assert_eq!(small.room(), Amount { messages: 3, bytes: 30 }, "its own bound holds");
     }
 }

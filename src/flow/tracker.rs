@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::error::Error;
 use std::fmt;
 
@@ -9,16 +9,22 @@ use std::fmt;
 /// index into the ring does not. Bounded by the [`Window`](crate::Window) that the caller asks before it takes more in.
 #[derive(Debug)]
 pub struct Tracker<T> {
-    /// From the oldest unfinished message to the newest received; the front is never a finished one.
+    /// Up to the newest received; the front is never a finished one.
     ring: VecDeque<Slot<T>>,
     /// The sequence number of the ring's front.
     base: u64,
+    /// Unfinished ones from before the ring. Of an individual tracker alone: one message that is retried for days must not
+    /// hold the room of all that were done meanwhile.
+    left_behind: BTreeMap<u64, Slot<T>>,
     unfinished: usize,
     held_bytes: usize,
     last: Option<i64>,
     taken: Option<i64>,
     cumulative: bool,
 }
+
+/// So much of the ring may be done in any case: to move a message out of it costs more than to let it stand.
+const SPARE_SLOTS: usize = 1024;
 
 #[derive(Debug)]
 struct Slot<T> {
@@ -31,11 +37,20 @@ struct Slot<T> {
 impl<T> Tracker<T> {
     /// For a source that remembers one position for each assignment: offsets ascend.
     pub fn new() -> Self {
-        Self { ring: VecDeque::new(), base: 0, unfinished: 0, held_bytes: 0, last: None, taken: None, cumulative: true }
+        Self {
+            ring: VecDeque::new(),
+            base: 0,
+            left_behind: BTreeMap::new(),
+            unfinished: 0,
+            held_bytes: 0,
+            last: None,
+            taken: None,
+            cumulative: true,
+        }
     }
 
-    /// For a source whose messages are acknowledged one by one: an offset may come again (a redelivery), and there is
-    /// nothing to commit.
+    /// For a source whose messages are acknowledged one by one or not at all: an offset may come again (a redelivery), and
+    /// there is nothing to commit. What is done is held for nobody, so only the unfinished count.
     pub fn individual() -> Self {
         Self { cumulative: false, ..Self::new() }
     }
@@ -53,7 +68,7 @@ impl<T> Tracker<T> {
             return Err(TrackerError::NotAscending { offset, last });
         }
         self.last = Some(offset);
-        let sequence = self.base.saturating_add(self.ring.len() as u64);
+        let sequence = self.next();
         self.ring.push_back(Slot { offset, bytes, item: Some(item) });
         self.unfinished += 1;
         self.held_bytes = self.held_bytes.saturating_add(bytes);
@@ -65,17 +80,41 @@ impl<T> Tracker<T> {
     /// # Errors
     /// [`TrackerError::FinishedBefore`] and [`TrackerError::NeverReceived`]; neither changes anything.
     pub fn finished(&mut self, sequence: u64) -> Result<(i64, T), TrackerError> {
-        let index = sequence.checked_sub(self.base).ok_or(TrackerError::FinishedBefore { sequence })?;
+        let Some(index) = sequence.checked_sub(self.base) else {
+            let slot = self.left_behind.remove(&sequence).ok_or(TrackerError::FinishedBefore { sequence })?;
+            let item = slot.item.ok_or(TrackerError::FinishedBefore { sequence })?;
+            self.unfinished = self.unfinished.saturating_sub(1);
+            self.held_bytes = self.held_bytes.saturating_sub(slot.bytes);
+            return Ok((slot.offset, item));
+        };
         let slot = usize::try_from(index).ok().and_then(|index| self.ring.get_mut(index));
         let slot = slot.ok_or(TrackerError::NeverReceived { sequence })?;
         let item = slot.item.take().ok_or(TrackerError::FinishedBefore { sequence })?;
         let offset = slot.offset;
         self.unfinished = self.unfinished.saturating_sub(1);
+        if !self.cumulative {
+            self.held_bytes = self.held_bytes.saturating_sub(slot.bytes);
+        }
+        self.shrink();
+        Ok((offset, item))
+    }
+
+    /// Lets go of what is done at the front, and in an individual tracker of what is done behind a few that are not.
+    fn shrink(&mut self) {
         while let Some(done) = self.ring.pop_front_if(|front| front.item.is_none()) {
             self.base += 1;
-            self.held_bytes = self.held_bytes.saturating_sub(done.bytes);
+            if self.cumulative {
+                self.held_bytes = self.held_bytes.saturating_sub(done.bytes);
+            }
         }
-        Ok((offset, item))
+        let most = SPARE_SLOTS.saturating_add(self.unfinished.saturating_mul(4));
+        while !self.cumulative && self.ring.len() > most {
+            let Some(front) = self.ring.pop_front() else { return };
+            if front.item.is_some() {
+                self.left_behind.insert(self.base, front);
+            }
+            self.base += 1;
+        }
     }
 
     /// The message of this sequence number, while it is not done.
@@ -114,10 +153,10 @@ impl<T> Tracker<T> {
         self.unfinished
     }
 
-    /// Messages from the oldest unfinished to the newest received, the done ones between them counted: what a restart
-    /// repeats at most, and what the window bounds.
+    /// What the window bounds. Of a position, messages from the oldest unfinished to the newest received, the done ones
+    /// between them counted: what a restart repeats at most. Of an individual tracker, the unfinished.
     pub fn held_messages(&self) -> usize {
-        self.ring.len()
+        if self.cumulative { self.ring.len() } else { self.unfinished }
     }
 
     /// The bytes of the same, as given to [`received`](Self::received).
@@ -125,13 +164,26 @@ impl<T> Tracker<T> {
         self.held_bytes
     }
 
-    /// Sequence number and offset of the message that holds the position back.
+    /// How far the newest received is from the oldest unfinished, whatever lies between them; zero where all are done.
+    pub fn span(&self) -> u64 {
+        self.oldest_unfinished().map_or(0, |(oldest, _)| self.next().saturating_sub(oldest))
+    }
+
+    /// Sequence number and offset of the oldest message that is not done: what holds a position back.
     pub fn oldest_unfinished(&self) -> Option<(u64, i64)> {
-        self.ring.front().map(|front| (self.base, front.offset))
+        let left_behind = self.left_behind.first_key_value().map(|(sequence, slot)| (*sequence, slot.offset));
+        left_behind.or_else(|| self.ring.front().map(|front| (self.base, front.offset)))
+    }
+
+    /// The sequence number of the next message.
+    fn next(&self) -> u64 {
+        self.base.saturating_add(self.ring.len() as u64)
     }
 
     fn slot(&self, sequence: u64) -> Option<&Slot<T>> {
-        let index = sequence.checked_sub(self.base)?;
+        let Some(index) = sequence.checked_sub(self.base) else {
+            return self.left_behind.get(&sequence);
+        };
         self.ring.get(usize::try_from(index).ok()?)
     }
 }
@@ -262,6 +314,26 @@ mod tests {
         assert_eq!((tracker.committable(), tracker.take_commit(), tracker.outstanding()), (None, None, 1));
     }
 
+    #[test]
+    fn one_message_that_is_never_done_counts_for_itself_alone_where_nothing_is_committed() {
+        let mut tracker = Tracker::individual();
+        tracker.received(0, 10, 0).unwrap();
+        for offset in 1..=100_000 {
+            let sequence = tracker.received(offset, 10, offset).unwrap();
+            assert_eq!(tracker.finished(sequence), Ok((offset, offset)));
+        }
+        assert_eq!((tracker.outstanding(), tracker.held_messages(), tracker.held_bytes()), (1, 1, 10));
+        assert_eq!((tracker.oldest_unfinished(), tracker.span()), (Some((0, 0)), 100_001));
+        assert!(tracker.ring.len() <= SPARE_SLOTS + 4, "{} slots for one message", tracker.ring.len());
+        assert_eq!((tracker.get(0), tracker.offset(0)), (Some(&0), Some(0)));
+        for sequence in [1, 50_000, 100_000] {
+            assert_eq!(tracker.finished(sequence), Err(TrackerError::FinishedBefore { sequence }));
+        }
+        assert_eq!(tracker.finished(0), Ok((0, 0)));
+        assert_eq!((tracker.held_messages(), tracker.held_bytes(), tracker.span()), (0, 0, 0));
+        assert_eq!(tracker.finished(0), Err(TrackerError::FinishedBefore { sequence: 0 }));
+    }
+
     /// One step of a source and its sink: a message with a gap before it, or the end of the n-th unfinished one.
     #[derive(Clone, Debug)]
     enum Step {
@@ -312,6 +384,27 @@ mod tests {
                     prop_assert_eq!(tracker.get(*sequence), Some(offset).filter(|_| !done));
                     prop_assert_eq!(tracker.offset(*sequence), Some(*offset).filter(|_| !done));
                 }
+            }
+        }
+
+        #[test]
+        fn an_individual_tracker_holds_what_is_unfinished_and_little_else(
+            finishes in prop::collection::vec((0..8_usize, 0..4096_usize), 0..2_000),
+        ) {
+            let (mut tracker, mut open) = (Tracker::individual(), Vec::new());
+            for (bytes, finish) in finishes {
+                let sequence = tracker.received(7, bytes, bytes).unwrap();
+                open.push((sequence, bytes));
+                // One in 4096 stays for ever, most of the others do not.
+                if finish > 0 && finish % 8 != 0 {
+                    let (sequence, bytes) = open.remove(finish % open.len());
+                    prop_assert_eq!(tracker.finished(sequence), Ok((7, bytes)));
+                }
+                prop_assert_eq!(tracker.held_messages(), open.len());
+                prop_assert_eq!(tracker.held_bytes(), open.iter().map(|(_, bytes)| bytes).sum::<usize>());
+                prop_assert_eq!(tracker.oldest_unfinished().map(|(oldest, _)| oldest), open.first().map(|(oldest, _)| *oldest));
+                prop_assert!(tracker.ring.len() <= SPARE_SLOTS + 4 * (open.len() + 1));
+                prop_assert!(open.iter().all(|(sequence, bytes)| tracker.get(*sequence) == Some(bytes)));
             }
         }
     }

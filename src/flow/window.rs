@@ -1,5 +1,6 @@
 /// How far one assignment may run ahead of its oldest unfinished message. Past it the assignment is paused, so that a
-/// message that waits for its retries bounds both the memory and what a restart repeats.
+/// message that waits for its retries bounds both the memory and what a restart repeats. Where no position is held back (a
+/// source whose messages are acknowledged one by one, or not at all), how many messages may be unfinished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// Messages at which to pause.

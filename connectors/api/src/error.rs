@@ -40,7 +40,8 @@ impl ConnectorError {
     }
 }
 
-/// Why a sink will never take this one message. The pipeline goes on; the message takes its `on.fault` way.
+/// Why a sink will never take this one message. It goes to the dead letter queue; without one the pipeline ends. No plugin's
+/// `on:` speaks of it, since no plugin has failed.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{detail}")]
 pub struct Refusal {

@@ -68,6 +68,14 @@ pub trait Sink: Send + Sync {
     /// Waits until everything is confirmed or for `wait`, and returns how many are not.
     fn drain(&self, wait: Duration) -> u64;
 
+    /// Gives up for good what was handed over and is not confirmed: when this returns, nothing of it is sent any more, each
+    /// of its tokens is confirmed as [`Fate::Failed`] soon, and no message is taken any more. For the moment before
+    /// partitions become another process's while their messages are still here: sent later, they would come after what the
+    /// next owner has sent. What has left the process already may still arrive.
+    ///
+    /// Without an implementation of its own nothing happens, which is right for a sink that sends nothing later by itself.
+    fn abandon(&self) {}
+
     /// Checks before the first message that the destinations exist and can be written.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use portcullis_connector_api::{ConnectorError, ErrorKind};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication, TopicResult};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::metadata::MetadataBroker;
 use rdkafka::producer::{BaseProducer, Producer};
@@ -23,6 +23,8 @@ pub struct Topic {
     pub name: String,
     /// How many partitions.
     pub partitions: i32,
+    /// How many copies of each partition; the cluster's own default when absent.
+    pub replication: Option<u16>,
     /// Its settings, such as `cleanup.policy`.
     pub settings: Vec<(String, String)>,
 }
@@ -30,33 +32,19 @@ pub struct Topic {
 impl Topic {
     /// A topic with the cluster's own settings.
     pub fn new(name: impl Into<String>, partitions: i32) -> Self {
-        Self { name: name.into(), partitions, settings: Vec::new() }
+        Self { name: name.into(), partitions, replication: None, settings: Vec::new() }
     }
 }
 
-/// Makes those of these topics that do not exist, with the cluster's own replication factor, and returns their names.
+/// Makes those of these topics that do not exist, and returns their names.
 ///
 /// # Errors
 /// `Configuration` for a topic that the cluster does not accept, `Retriable` when it cannot be reached within `wait`.
 pub fn create_topics(connection: &Connection, topics: &[Topic], wait: Duration) -> Result<Vec<String>, ConnectorError> {
     let client: AdminClient<DefaultClientContext> =
         config(connection)?.create().map_err(|error| failure::from_rdkafka("cannot make a Kafka client", &error))?;
-    let new = topics.iter().map(|topic| {
-        // -1 asks for the cluster's default.
-        let new = NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(-1));
-        topic.settings.iter().fold(new, |new, (key, value)| new.set(key, value))
-    });
-    let new: Vec<NewTopic<'_>> = new.collect();
-    if new.is_empty() {
-        return Ok(Vec::new());
-    }
-    let options = AdminOptions::new().request_timeout(Some(wait)).operation_timeout(Some(wait));
-    let asked = block_on(client.create_topics(&new, &options), wait.saturating_add(Duration::from_secs(1)));
-    let results = asked
-        .ok_or_else(|| failure::error(Code::OperationTimedOut, "the cluster did not answer"))?
-        .map_err(|error| failure::from_rdkafka("cannot make topics", &error))?;
     let mut made = Vec::new();
-    for result in results {
+    for result in create(&client, topics, wait)? {
         match result {
             Ok(name) => made.push(name),
             Err((_, Code::TopicAlreadyExists)) => {}
@@ -69,6 +57,29 @@ pub fn create_topics(connection: &Connection, topics: &[Topic], wait: Duration) 
         }
     }
     Ok(made)
+}
+
+/// What became of each.
+pub(crate) fn create(
+    client: &AdminClient<DefaultClientContext>,
+    topics: &[Topic],
+    wait: Duration,
+) -> Result<Vec<TopicResult>, ConnectorError> {
+    let new = topics.iter().map(|topic| {
+        // -1 asks for the cluster's default.
+        let replication = TopicReplication::Fixed(topic.replication.map_or(-1, i32::from));
+        let new = NewTopic::new(&topic.name, topic.partitions, replication);
+        topic.settings.iter().fold(new, |new, (key, value)| new.set(key, value))
+    });
+    let new: Vec<NewTopic<'_>> = new.collect();
+    if new.is_empty() {
+        return Ok(Vec::new());
+    }
+    let options = AdminOptions::new().request_timeout(Some(wait)).operation_timeout(Some(wait));
+    let asked = block_on(client.create_topics(&new, &options), wait.saturating_add(Duration::from_secs(1)));
+    asked
+        .ok_or_else(|| failure::error(Code::OperationTimedOut, "the cluster did not answer"))?
+        .map_err(|error| failure::from_rdkafka("cannot make topics", &error))
 }
 
 /// Those of these topics that do not exist or must not be seen. Makes none of them.

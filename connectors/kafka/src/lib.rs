@@ -7,8 +7,10 @@
 mod admin;
 mod client_config;
 mod failure;
+mod inspect;
 mod log;
 mod native;
+mod preview;
 mod record;
 mod refused;
 mod settings;
@@ -17,9 +19,15 @@ mod source;
 mod test_broker;
 
 pub use admin::{Topic, advertised_brokers, create_topics, missing_topics};
+pub use inspect::{
+    BrokerFacts, ClusterFacts, Found, GroupFacts, Inspector, Made, Rights, Settings, TopicFacts, TopicState, Unseen,
+    librdkafka_version,
+};
+pub use preview::{Destination, Preview};
 pub use refused::{REFUSED, refused};
 pub use settings::{
-    Compression, Connection, Isolation, OutOfRange, Sasl, SinkSettings, SourceSettings, Start, Tls, TopicOf, TopicRule,
+    Compression, Connection, Isolation, Membership, OutOfRange, Sasl, SinkSettings, SourceSettings, Start, Tls,
+    TopicOf, TopicRule,
 };
 pub use sink::KafkaSink;
 pub use source::KafkaSource;

@@ -79,6 +79,8 @@ pub struct SourceSettings {
     pub isolation: Isolation,
     /// After this long without a heartbeat the broker gives our partitions to others. 45 s when absent.
     pub session_timeout: Option<Duration>,
+    /// Whether the source is a member of its group at all.
+    pub membership: Membership,
 }
 
 impl SourceSettings {
@@ -93,8 +95,20 @@ impl SourceSettings {
             group_instance_id: None,
             isolation: Isolation::ReadCommitted,
             session_timeout: None,
+            membership: Membership::Member,
         }
     }
+}
+
+/// How a source stands to its group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Membership {
+    /// It shares the partitions with the other members and moves the group's positions.
+    #[default]
+    Member,
+    /// It reads every partition from the group's positions on, is no member and moves nothing: the others keep their
+    /// partitions and notice nothing.
+    Onlooker,
 }
 
 /// Where a new group starts.

@@ -81,6 +81,11 @@ fn what_is_open_when_a_sink_is_dropped_is_confirmed_as_failed() {
 }
 
 #[test]
+fn what_is_open_when_a_sink_is_abandoned_fails_and_nothing_is_taken_any_more() {
+    scenarios::what_is_open_when_a_sink_is_abandoned_fails_and_nothing_is_taken_any_more(&unreachable());
+}
+
+#[test]
 fn an_unreachable_cluster_is_retriable_for_source_and_sink() {
     let connection = unreachable();
     let mut reader = Reader::of(&connection, "g", "orders");

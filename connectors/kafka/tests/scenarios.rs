@@ -313,3 +313,18 @@ pub(crate) fn what_is_open_when_a_sink_is_dropped_is_confirmed_as_failed(unreach
     assert_eq!(fates.len(), 50, "each token once");
     assert!(fates.iter().all(|(_, fate)| matches!(fate, Fate::Failed(_))));
 }
+
+pub(crate) fn what_is_open_when_a_sink_is_abandoned_fails_and_nothing_is_taken_any_more(unreachable: &Connection) {
+    let mut writer = Writer::to(unreachable, "nowhere");
+    for message in numbered("nowhere", 50) {
+        writer.send(&message);
+    }
+    assert_eq!(writer.sink.unconfirmed(), 50);
+    writer.sink.abandon();
+    assert_eq!(writer.sink.drain(Duration::from_secs(20)), 0);
+    let late = writer.sink.send(&message("in", "nowhere", "late"), Token(77));
+    assert!(matches!(late, Err(SendError::Fatal(_))), "{late:?}");
+    let fates = writer.fates.take();
+    assert_eq!(fates.len(), 50, "each token once");
+    assert!(fates.iter().all(|(_, fate)| matches!(fate, Fate::Failed(_))));
+}

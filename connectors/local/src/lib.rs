@@ -1,5 +1,5 @@
-//! Connectors that need no broker: files, standard streams, a generator, and a broker that lives in the process. They make
-//! cases and demonstrations runnable anywhere, and the in-memory broker is the double that tests of the data path use.
+//! Connectors that need no broker: files, standard streams and a generator, which make cases and demonstrations runnable
+//! anywhere. With the feature `memory` there is a broker that lives in the process, the double that tests of the data path use.
 #![forbid(unsafe_code)]
 
 pub mod envelope;
@@ -8,6 +8,7 @@ mod format;
 mod generator;
 mod line_reader;
 mod line_sink;
+#[cfg(any(test, feature = "memory"))]
 mod memory;
 mod position;
 mod stream_source;
@@ -16,6 +17,7 @@ pub use file_source::{FILE_SOURCE_EXEMPTIONS, FileSource, FileSourceSettings, LI
 pub use format::Format;
 pub use generator::{GENERATOR_EXEMPTIONS, GeneratedValue, Generator, GeneratorSettings, Pattern, PatternError};
 pub use line_sink::{FILE_SINK_EXEMPTIONS, LINES_SINK_EXEMPTIONS, LineSink, LineSinkSettings, Medium};
+#[cfg(any(test, feature = "memory"))]
 pub use memory::{
     ConfirmOrder, Fault, MEMORY_SINK_EXEMPTIONS, MEMORY_SOURCE_EXEMPTIONS, MemoryBroker, MemorySink,
     MemorySinkSettings, MemorySource, MemorySourceSettings,

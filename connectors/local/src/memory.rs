@@ -163,6 +163,17 @@ impl MemoryBroker {
         });
     }
 
+    /// From now on sinks take messages for a channel and keep them, as while a cluster is away, until
+    /// [`come_back`](Self::come_back).
+    pub fn go_away(&self, channel: &str) {
+        self.with(|state| state.faults(channel).away = true);
+    }
+
+    /// Stores what sinks have kept for a channel, and what comes.
+    pub fn come_back(&self, channel: &str) {
+        self.with(|state| state.comes_back(channel));
+    }
+
     /// Takes a partition away from the member that has it, which the member learns at its next poll. With `lost` it is gone
     /// at once, as after an expired session, and may have another owner before the member knows. Whether anybody had it.
     pub fn revoke(&self, group: &str, channel: &str, partition: i32, lost: bool) -> bool {
@@ -187,6 +198,11 @@ impl MemoryBroker {
     /// Waits until a channel holds so many messages, at most for `patience`; whether it does.
     pub fn wait_until_stored(&self, channel: &str, messages: usize, patience: Duration) -> bool {
         self.wait_until(patience, |state| state.stored_count(channel) >= messages)
+    }
+
+    /// Waits until sinks keep so many messages for a channel that is away, at most for `patience`; whether they do.
+    pub fn wait_until_kept(&self, channel: &str, messages: usize, patience: Duration) -> bool {
+        self.wait_until(patience, |state| state.kept(channel) >= messages)
     }
 
     /// Waits until a group has this position, at most for `patience`; whether it has.

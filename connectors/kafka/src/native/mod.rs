@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 mod consumer;
+mod describe;
 mod list;
 mod message;
 mod producer;
@@ -20,6 +21,7 @@ use rdkafka::types::{RDKafkaErrorCode as Code, RDKafkaRespErr, RDKafkaType};
 use crate::{failure, log};
 
 pub(crate) use consumer::{Consumer, ConsumerCallbacks, Rebalance};
+pub(crate) use describe::{Describer, Group, NoAnswer, Operations};
 pub(crate) use list::{Answers, Partitions, Place};
 pub(crate) use message::{NativeHeaders, NativeMessage};
 pub(crate) use producer::{Destination, Producer, ProducerCallbacks, TopicHandle};
@@ -32,6 +34,21 @@ pub(crate) fn set_mock_group_delay<C: ClientContext>(client: &Client<C>, delay_m
         if !cluster.is_null() {
             sys::rd_kafka_mock_group_initial_rebalance_delay_ms(cluster, delay_ms);
         }
+    }
+}
+
+/// The partition of a key among `count`, by the partitioner that every producer of ours has.
+pub(crate) fn partition_of(key: &[u8], count: i32) -> i32 {
+    // SAFETY: the function reads `key` with its length and nothing else: it uses neither topic nor opaque pointers.
+    unsafe {
+        sys::rd_kafka_msg_partitioner_murmur2(
+            std::ptr::null(),
+            key.as_ptr().cast(),
+            key.len(),
+            count.max(1),
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+        )
     }
 }
 

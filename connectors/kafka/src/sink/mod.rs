@@ -158,6 +158,13 @@ impl Sink for KafkaSink {
         }
     }
 
+    fn abandon(&self) {
+        let Some(producer) = self.producer.as_deref() else { return };
+        // First: what a lane hands over meanwhile is then refused here, or purged by the thread that polls.
+        producer.client().context().abandon();
+        producer.purge();
+    }
+
     fn check(&self, wait: Duration) -> Result<(), ConnectorError> {
         let producer = self.producer()?;
         let name = match &self.settings.topic {

@@ -113,6 +113,15 @@ impl Reports {
         self.health.load(Ordering::Relaxed) == OUTAGE
     }
 
+    /// Nothing more shall be delivered, although it could.
+    pub(super) fn abandon(&self) {
+        let mut trouble = self.trouble();
+        let reason =
+            || (ErrorKind::Fatal, "the producer was given up with messages that no broker had confirmed".to_owned());
+        trouble.fatal.get_or_insert_with(reason);
+        self.health.store(DEAD, Ordering::Relaxed);
+    }
+
     /// A broker answered.
     pub(super) fn recovered(&self) {
         let mut trouble = self.trouble();

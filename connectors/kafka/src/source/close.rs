@@ -32,7 +32,7 @@ impl KafkaSource {
             Some(Change::Revoke { places, .. }) => {
                 consumer.unassign(places.iter().map(|place| (place.topic.as_str(), place.partition, Place::NONE)))
             }
-            Some(Change::Restart { .. }) | None => Ok(()),
+            Some(Change::Look | Change::Restart { .. }) | None => Ok(()),
         };
         if let Err(code) = answered {
             tracing::debug!(?code, "the last rebalance was not answered");

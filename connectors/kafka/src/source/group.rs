@@ -17,6 +17,8 @@ pub(super) enum Change {
     Assign(Vec<Place>),
     /// The group wants these back. `waiting`: not yet released by the pipeline; `None` before it was told.
     Revoke { places: Vec<Place>, lost: bool, waiting: Option<Vec<AssignmentId>> },
+    /// Nobody gives an onlooker partitions: it takes all there are.
+    Look,
     /// A partition whose position was out of range starts again.
     Restart { topic: String, partition: i32 },
 }
@@ -41,6 +43,7 @@ impl KafkaSource {
                         return Err(error);
                     }
                 }
+                Change::Look => self.look(batch)?,
                 Change::Revoke { waiting: Some(_), .. } => return Ok(()),
                 Change::Revoke { places, lost, waiting: None } => {
                     let (places, lost) = (std::mem::take(places), *lost);
@@ -60,13 +63,22 @@ impl KafkaSource {
 
     fn assign(&mut self, places: &[Place], batch: &mut Batch) -> Result<(), ConnectorError> {
         let asked = Instant::now();
-        let beginnings = start::beginnings(self.consumer()?, self.settings.start, places)?;
+        let beginnings = start::beginnings(self.consumer()?, &self.settings, places)?;
         tracing::debug!(
             group = self.settings.group,
             partitions = places.len(),
             took_ms = asked.elapsed().as_millis(),
             "assigned"
         );
+        self.begin(&beginnings, batch)
+    }
+
+    /// Takes every partition without being a member.
+    fn look(&mut self, batch: &mut Batch) -> Result<(), ConnectorError> {
+        let consumer = self.consumer()?;
+        let places = start::partitions(consumer, &self.settings.topics)?;
+        let mut beginnings = start::beginnings(consumer, &self.settings, &places)?;
+        start::within_range(consumer, &self.settings, &mut beginnings)?;
         self.begin(&beginnings, batch)
     }
 

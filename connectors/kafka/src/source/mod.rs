@@ -13,7 +13,7 @@ use portcullis_connector_api::{AckMode, Acknowledgement, AssignmentId, Batch, Bu
 
 use crate::native::{Consumer, NativeMessage};
 use crate::record::{self, Arena};
-use crate::settings::SourceSettings;
+use crate::settings::{Membership, SourceSettings};
 use crate::{client_config, failure};
 
 use group::Change;
@@ -58,19 +58,25 @@ enum Stall {
 }
 
 impl KafkaSource {
-    /// Joins the group. Returns at once; brokers are reached later, and what is wrong shows in `poll`.
+    /// Joins the group, or only looks on. Returns at once; brokers are reached later, and what is wrong shows in `poll`.
     ///
     /// # Errors
     /// `Configuration` for a setting that librdkafka refuses or that [`refused`](crate::refused) names.
     pub fn new(settings: SourceSettings) -> Result<Self, ConnectorError> {
         let consumer = Consumer::new(&client_config::source(&settings)?, Notes::default())?;
-        consumer.subscribe(&settings.topics).map_err(|code| failure::error(code, "cannot subscribe"))?;
+        let mut changes = VecDeque::new();
+        match settings.membership {
+            Membership::Member => {
+                consumer.subscribe(&settings.topics).map_err(|code| failure::error(code, "cannot subscribe"))?;
+            }
+            Membership::Onlooker => changes.push_back(Change::Look),
+        }
         Ok(Self {
             consumer: Some(consumer),
             settings,
             slots: Slots::default(),
             held: VecDeque::with_capacity(BATCH),
-            changes: VecDeque::new(),
+            changes,
             suspects: Vec::new(),
             arena: Arena::default(),
             stall: Stall::No,
@@ -168,6 +174,9 @@ impl Source for KafkaSource {
     }
 
     fn acknowledge(&mut self, done: &[Acknowledgement], durable: bool) -> Result<(), ConnectorError> {
+        if self.settings.membership == Membership::Onlooker {
+            return Ok(());
+        }
         self.note_done(done);
         if durable { self.commit_now() } else { self.commit() }
     }

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use portcullis_connector_api::ConnectorError;
+use portcullis_connector_api::{ConnectorError, ErrorKind};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::notes::Notes;
 use crate::failure;
 use crate::native::{Consumer, Place};
-use crate::settings::Start;
+use crate::settings::{Membership, OutOfRange, SourceSettings, Start};
 
 /// The bound of each question to the broker. The next poll asks again.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -25,7 +25,7 @@ pub(super) struct Beginning {
 /// Finds the start of each of these partitions.
 pub(super) fn beginnings(
     consumer: &Consumer<Notes>,
-    start: Start,
+    settings: &SourceSettings,
     places: &[Place],
 ) -> Result<Vec<Beginning>, ConnectorError> {
     if places.is_empty() {
@@ -41,13 +41,13 @@ pub(super) fn beginnings(
                 partition: place.partition,
             })
             .collect();
-    if start == Start::Latest {
+    if settings.start == Start::Latest {
         let mut topics: Vec<String> =
             found.iter().filter(|place| place.committed < 0).map(|place| place.topic.clone()).collect();
         topics.sort_unstable();
         topics.dedup();
         for topic in topics {
-            let ends = first_start(consumer, &topic)?;
+            let ends = first_start(consumer, &topic, settings.membership)?;
             for place in found.iter_mut().filter(|place| place.topic == topic && place.committed < 0) {
                 if let Some(end) = ends.iter().find(|end| end.partition == place.partition) {
                     (place.start, place.committed) = (end.offset, end.offset);
@@ -58,13 +58,62 @@ pub(super) fn beginnings(
     Ok(found)
 }
 
+/// Every partition of these topics.
+pub(super) fn partitions(consumer: &Consumer<Notes>, topics: &[String]) -> Result<Vec<Place>, ConnectorError> {
+    let mut places = Vec::new();
+    for topic in topics {
+        let failed = |error| failure::from_rdkafka(&format!("cannot ask for the partitions of `{topic}`"), &error);
+        let metadata = consumer.client().fetch_metadata(Some(topic), LIMIT).map_err(failed)?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        if let Some(code) = found.and_then(|found| found.error()).map(Code::from) {
+            return Err(failure::error(code, format!("topic `{topic}` does not exist or must not be read")));
+        }
+        let partitions = found.into_iter().flat_map(|found| found.partitions());
+        let place = |partition: i32| Place { topic: topic.clone(), partition, offset: Place::NONE };
+        places.extend(partitions.map(|partition| place(partition.id())));
+    }
+    Ok(places)
+}
+
+/// Moves what starts outside of its partition to where a member would go on, as the settings say. A member learns it from
+/// the first fetch and lets the partition go for a moment; an onlooker has nobody to give it to.
+pub(super) fn within_range(
+    consumer: &Consumer<Notes>,
+    settings: &SourceSettings,
+    beginnings: &mut [Beginning],
+) -> Result<(), ConnectorError> {
+    for place in beginnings.iter_mut().filter(|place| place.committed >= 0) {
+        let (topic, partition, position) = (&place.topic, place.partition, place.committed);
+        let failed = |error| failure::from_rdkafka(&format!("cannot ask for the range of `{topic}`"), &error);
+        let (low, high) = consumer.client().fetch_watermarks(topic, partition, LIMIT).map_err(failed)?;
+        if (low..=high).contains(&place.start) {
+            continue;
+        }
+        place.start = match settings.out_of_range {
+            OutOfRange::Earliest => Place::BEGINNING,
+            OutOfRange::Latest => Place::END,
+            OutOfRange::Stop => {
+                let group = &settings.group;
+                return Err(ConnectorError::new(
+                    ErrorKind::Fatal,
+                    format!(
+                        "position {position} of group `{group}` in `{topic}` partition {partition} is out of range: the \
+                         topic holds {low} up to {high}; messages are gone"
+                    ),
+                ));
+            }
+        };
+    }
+    Ok(())
+}
+
 /// The ends of all partitions of a topic, written down as the group's positions, where the group has no position in any
 /// of them; else nothing.
 ///
 /// All partitions and not only our own, and before the first message: otherwise the next rebalance would find a position
 /// in one partition and none in its quiet neighbour, take that for a partition that was added later, and repeat its
-/// whole history.
-fn first_start(consumer: &Consumer<Notes>, topic: &str) -> Result<Vec<Place>, ConnectorError> {
+/// whole history. An onlooker writes nothing down.
+fn first_start(consumer: &Consumer<Notes>, topic: &str, membership: Membership) -> Result<Vec<Place>, ConnectorError> {
     let client = consumer.client();
     let failed = |error| failure::from_rdkafka(&format!("cannot ask for the partitions of `{topic}`"), &error);
     let metadata = client.fetch_metadata(Some(topic), LIMIT).map_err(failed)?;
@@ -78,6 +127,9 @@ fn first_start(consumer: &Consumer<Notes>, topic: &str) -> Result<Vec<Place>, Co
     for partition in &partitions {
         let (_, end) = client.fetch_watermarks(topic, *partition, LIMIT).map_err(failed)?;
         ends.push(Place { topic: topic.to_owned(), partition: *partition, offset: end });
+    }
+    if membership == Membership::Onlooker {
+        return Ok(ends);
     }
     // Another member may have started in the same moment; its positions count.
     let now = committed(consumer, partitions.iter().map(|partition| (topic, *partition)))?;

@@ -9,7 +9,7 @@ use super::KafkaSource;
 use super::slots::State;
 use crate::failure;
 use crate::native::NativeMessage;
-use crate::settings::OutOfRange;
+use crate::settings::{Membership, OutOfRange};
 
 /// A topic that the broker did not know. It may have been made a moment ago, and not every broker knows it yet.
 pub(super) struct Suspect {
@@ -76,7 +76,8 @@ impl KafkaSource {
         };
         let found =
             format!("position {offset} of group `{group}` in `{topic}` partition {partition} is out of range: {range}");
-        if self.settings.out_of_range == OutOfRange::Stop {
+        // An onlooker that has started within the range has met retention, and has nobody to give the partition to.
+        if self.settings.out_of_range == OutOfRange::Stop || self.settings.membership == Membership::Onlooker {
             let help = "messages are gone; `out_of_range: earliest` or `latest` goes on with what is there";
             return Err(ConnectorError::new(ErrorKind::Fatal, format!("{found}; {help}")));
         }

@@ -71,6 +71,8 @@ pub(super) struct Faults {
     /// How many confirmations may go; all when absent.
     pub(super) allowance: Option<u64>,
     pub(super) order: ConfirmOrder,
+    /// Sinks keep what they take, and nothing is stored.
+    pub(super) away: bool,
 }
 
 /// What happens to a message that is taken.
@@ -94,8 +96,8 @@ impl Faults {
     }
 
     pub(super) fn heal(&mut self) {
-        let (allowance, order) = (self.allowance, self.order);
-        *self = Self { allowance, order, ..Self::default() };
+        let (allowance, order, away) = (self.allowance, self.order, self.away);
+        *self = Self { allowance, order, away, ..Self::default() };
     }
 
     /// What happens to a message that is sent now.

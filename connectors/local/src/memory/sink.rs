@@ -10,7 +10,8 @@ use super::fault::Taken;
 use super::state::{Pending, State};
 use super::{MemoryBroker, MemorySinkSettings};
 
-/// A sink of the in-memory broker. A message is stored when it is sent; a thread of its own confirms it.
+/// A sink of the in-memory broker. A message is stored when it is sent, or when its channel comes back; a thread of its own
+/// confirms it.
 pub struct MemorySink {
     broker: Arc<MemoryBroker>,
     settings: MemorySinkSettings,
@@ -49,7 +50,18 @@ impl MemorySink {
         if self.unconfirmed_in(state) >= self.settings.queue_messages.max(1) {
             return Err(SendError::Full);
         }
-        let fate = match state.faults(&channel).send(message)? {
+        if state.sinks.get(&self.id).is_none_or(|pending| pending.abandoned) {
+            return Err(SendError::Fatal(ConnectorError::new(ErrorKind::Fatal, "the sink was given up")));
+        }
+        let taken = state.faults(&channel).send(message)?;
+        if matches!(taken, Taken::Stored) && state.faults(&channel).away {
+            if let Some(pending) = state.sinks.get_mut(&self.id) {
+                pending.unsent.push_back((channel.into_owned(), message.clone(), token));
+                pending.unconfirmed += 1;
+            }
+            return Ok(());
+        }
+        let fate = match taken {
             Taken::Stored => Fate::Stored(state.store(&channel, message.clone()).map_err(SendError::Fatal)?),
             Taken::Refused(refusal) => Fate::Refused(refusal),
             Taken::Failed => Fate::Failed(ConnectorError::new(ErrorKind::Fatal, "failed, as was asked for")),
@@ -94,6 +106,15 @@ impl Sink for MemorySink {
     fn drain(&self, wait: Duration) -> u64 {
         self.broker.wait_until(wait, |state| self.unconfirmed_in(state) == 0);
         self.unconfirmed()
+    }
+
+    fn abandon(&self) {
+        self.broker.with(|state| {
+            if let Some(pending) = state.sinks.get_mut(&self.id) {
+                pending.abandoned = true;
+                pending.fail_unsent();
+            }
+        });
     }
 
     fn check(&self, _: Duration) -> Result<(), ConnectorError> {

@@ -30,7 +30,10 @@ struct Log {
 /// What a sink has taken and not confirmed.
 #[derive(Default)]
 pub(super) struct Pending {
+    /// Taken while the channel is away, in their order.
+    pub(super) unsent: VecDeque<(String, Message, Token)>,
     pub(super) fates: VecDeque<(String, Token, Fate)>,
+    pub(super) abandoned: bool,
     pub(super) unconfirmed: u64,
     pub(super) closing: bool,
 }
@@ -133,12 +136,39 @@ impl State {
         self.faults.get(channel).and_then(Faults::not_ready)
     }
 
+    /// How many messages sinks keep for a channel.
+    pub(super) fn kept(&self, channel: &str) -> usize {
+        let kept = |pending: &Pending| pending.unsent.iter().filter(|(other, ..)| other == channel).count();
+        self.sinks.values().map(kept).sum()
+    }
+
+    /// The channel is there again: it gets what sinks have kept for it.
+    pub(super) fn comes_back(&mut self, channel: &str) {
+        self.faults(channel).away = false;
+        let mut kept = Vec::new();
+        for (sink, pending) in &mut self.sinks {
+            let (ours, others) = pending.unsent.drain(..).partition(|(other, ..)| other == channel);
+            let ours: VecDeque<_> = ours;
+            pending.unsent = others;
+            kept.extend(ours.into_iter().map(|(_, message, token)| (*sink, message, token)));
+        }
+        for (sink, message, token) in kept {
+            let fate = self.store(channel, message).map_or_else(Fate::Failed, Fate::Stored);
+            if let Some(pending) = self.sinks.get_mut(&sink) {
+                pending.fates.push_back((channel.to_owned(), token, fate));
+            }
+        }
+    }
+
     /// Takes what this sink may confirm now out of what it owes. A channel whose confirmations are held keeps its own back
     /// and not those of others.
     pub(super) fn confirmable(&mut self, sink: u64) -> Vec<(Token, Fate)> {
         let Some(pending) = self.sinks.get_mut(&sink) else {
             return Vec::new();
         };
+        if pending.closing {
+            pending.fail_unsent();
+        }
         let mut ready = Vec::new();
         let mut channels: Vec<String> = pending.fates.iter().map(|(channel, ..)| channel.clone()).collect();
         channels.sort_unstable();
@@ -149,8 +179,8 @@ impl State {
                 pending.fates.drain(..).partition(|(other, ..)| *other == channel);
             pending.fates = others;
             let mut ours = ours;
-            // A sink that closes owes its confirmations at once.
-            while pending.closing || faults.allowance != Some(0) {
+            // A sink that closes or was given up owes its confirmations at once.
+            while pending.closing || pending.abandoned || faults.allowance != Some(0) {
                 let next = match faults.order {
                     ConfirmOrder::AsSent => ours.pop_front(),
                     ConfirmOrder::Reversed => ours.pop_back(),
@@ -164,6 +194,15 @@ impl State {
             pending.fates.extend(ours);
         }
         ready
+    }
+}
+
+impl Pending {
+    /// Ends what was taken and will not be stored.
+    pub(super) fn fail_unsent(&mut self) {
+        let failed = || ConnectorError::new(ErrorKind::Retriable, "closed before the message was stored");
+        let unsent = self.unsent.drain(..).map(|(channel, _, token)| (channel, token, Fate::Failed(failed())));
+        self.fates.extend(unsent);
     }
 }
 

@@ -322,3 +322,30 @@ proptest! {
         prop_assert_eq!(rest, expected);
     }
 }
+
+#[test]
+fn what_a_sink_keeps_for_a_channel_that_is_away_is_stored_when_it_comes_back_and_never_after_it_was_abandoned() {
+    for is_abandoned in [false, true] {
+        let broker = MemoryBroker::new();
+        broker.create("out", 1);
+        broker.go_away("out");
+        let (confirmed, fates) = sync_channel(10);
+        let settings = MemorySinkSettings::new(Template::parse("out", &[]).unwrap());
+        let sink = broker.sink(settings, Arc::new(Confirmed(confirmed))).unwrap();
+        for n in 0..3 {
+            sink.send(&message("k", &n.to_string()), Token(n)).unwrap();
+        }
+        assert_eq!((broker.stored_count("out"), sink.unconfirmed()), (0, 3));
+        if is_abandoned {
+            sink.abandon();
+            let refused = sink.send(&message("k", "3"), Token(3));
+            assert!(matches!(refused, Err(SendError::Fatal(_))), "{refused:?}");
+        }
+        broker.come_back("out");
+        let fate = if is_abandoned { "failed" } else { "stored" };
+        for n in 0..3 {
+            assert_eq!(fates.recv_timeout(WAIT).unwrap(), (n, fate.to_owned()));
+        }
+        assert_eq!(broker.stored_count("out"), if is_abandoned { 0 } else { 3 });
+    }
+}
