@@ -16,6 +16,9 @@ const TIMESTAMP: &str = "Portcullis-Timestamp";
 const HEADERS: &str = "Portcullis-Headers";
 /// Names that steer a server or a reader. A message's own headers of such a name travel in `Portcullis-Headers`.
 const RESERVED: [&str; 2] = ["nats-", "portcullis-"];
+/// Names under which clients show a server's own answers, such as `404 No Messages`. Several take a message with a header of
+/// such a name for an answer, and give it to nobody.
+const ANSWERS: [&str; 2] = ["status", "description"];
 /// What has a meaning in `Portcullis-Headers`.
 const SEPARATORS: &[u8] = b"=!";
 /// The beginning of every id that a sink writes, by which a source knows it again.
@@ -102,8 +105,10 @@ fn plain(header: &Header) -> Option<(&str, &str)> {
 
 fn is_plain_name(name: &str) -> bool {
     let reserved = |begin: &&str| name.get(..begin.len()).is_some_and(|start| start.eq_ignore_ascii_case(begin));
+    let answer = |other: &&str| name.eq_ignore_ascii_case(other);
     let visible = |byte: u8| byte.is_ascii_graphic() && byte != b':';
-    !name.is_empty() && name.bytes().all(visible) && !RESERVED.iter().any(reserved)
+    let steers = RESERVED.iter().any(reserved) || ANSWERS.iter().any(answer);
+    !name.is_empty() && name.bytes().all(visible) && !steers
 }
 
 /// Puts a header whose name and value are known to be legal.

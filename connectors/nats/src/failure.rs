@@ -22,6 +22,8 @@ pub(crate) fn connecting(server: &str, error: &ConnectError) -> ConnectorError {
 pub(crate) enum Said {
     /// A subject that we must not publish to.
     NoPublish(String),
+    /// A subject that we must not ask for answers on.
+    NoReply(String),
     /// A subject that we must not subscribe to.
     NoSubscribe(String),
     /// Anything else.
@@ -31,14 +33,51 @@ pub(crate) enum Said {
 /// Reads a line of the server such as `Permissions Violation for Publish to "orders.eu"`.
 pub(crate) fn said(line: &str) -> Said {
     let lower = line.to_ascii_lowercase();
-    let quoted = || line.split('"').nth(1).unwrap_or_default().to_owned();
-    if lower.contains("permissions violation for publish") {
+    let quoted = || line.split_once('"').map(|(_, rest)| unquoted(rest)).unwrap_or_default();
+    if lower.contains("permissions violation for publish with reply") {
+        Said::NoReply(quoted())
+    } else if lower.contains("permissions violation for publish") {
         Said::NoPublish(quoted())
     } else if lower.contains("permissions violation for subscription") {
         Said::NoSubscribe(quoted())
     } else {
         Said::Other
     }
+}
+
+/// Up to the closing quote, with the escapes of Go's `%q` undone: a subject with a quote or a backslash in it, which its
+/// message's producer may have chosen, must be found again.
+fn unquoted(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next().filter(|c| *c != '"') {
+        if c != '\\' {
+            plain.push(c);
+            continue;
+        }
+        let digits = match chars.next() {
+            Some('x') => 2,
+            Some('u') => 4,
+            Some('U') => 8,
+            Some(escape) => {
+                plain.push(match escape {
+                    'a' => '\x07',
+                    'b' => '\x08',
+                    'f' => '\x0c',
+                    'n' => '\n',
+                    'r' => '\r',
+                    't' => '\t',
+                    'v' => '\x0b',
+                    itself => itself,
+                });
+                continue;
+            }
+            None => break,
+        };
+        let digits: String = chars.by_ref().take(digits).collect();
+        plain.extend(u32::from_str_radix(&digits, 16).ok().and_then(char::from_u32));
+    }
+    plain
 }
 
 /// What a stream said about a message that it did not take.
@@ -88,6 +127,8 @@ pub(crate) fn not_stored(status: u16, code: u64, description: &str, subject: &st
 /// Error codes of the server's JetStream interface.
 pub(crate) const STREAM_NOT_FOUND: u64 = 10_059;
 pub(crate) const CONSUMER_NOT_FOUND: u64 = 10_014;
+/// The stream has no message there.
+pub(crate) const MESSAGE_NOT_FOUND: u64 = 10_037;
 /// A stream or consumer of this name is there and is another.
 pub(crate) const EXISTS: [u64; 3] = [10_013, 10_058, 10_148];
 const MESSAGE_TOO_LARGE: u64 = 10_054;
@@ -122,6 +163,10 @@ mod tests {
         assert!(matches!(said(line), Said::NoPublish(subject) if subject == "orders.eu"));
         let line = "permissions violation for subscription to \"a.>\" using queue \"q\"";
         assert!(matches!(said(line), Said::NoSubscribe(subject) if subject == "a.>"));
+        let line = "Permissions Violation for Publish with Reply of \"_INBOX.a\"";
+        assert!(matches!(said(line), Said::NoReply(subject) if subject == "_INBOX.a"));
+        let line = r#"Permissions Violation for Publish to "o.a\"b\\c\u00a0\U0001f600d\x7f""#;
+        assert!(matches!(said(line), Said::NoPublish(subject) if subject == "o.a\"b\\c\u{a0}\u{1f600}d\x7f"));
         assert!(matches!(said("Maximum Payload Violation"), Said::Other));
     }
 }

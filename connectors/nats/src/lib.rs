@@ -10,19 +10,24 @@ mod carry;
 mod counters;
 mod failure;
 mod health;
+mod inspect;
 mod jetstream;
 mod link;
 mod outbox;
 mod percent;
 mod pubsub;
 mod runtime;
+mod sessions;
 mod settings;
 mod subject;
 mod task;
 
 pub use carry::KeyRule;
 pub use counters::{Count, Counters};
-pub use jetstream::{JETSTREAM_SINK_EXEMPTIONS, JETSTREAM_SOURCE_EXEMPTIONS, JetStreamSink, JetStreamSource};
+pub use inspect::{ClockReading, Greeting, Inspector, Permissions, ServerFacts, StreamFacts};
+pub use jetstream::{
+    JETSTREAM_SINK_EXEMPTIONS, JETSTREAM_SOURCE_EXEMPTIONS, JetStreamReader, JetStreamSink, JetStreamSource,
+};
 pub use pubsub::{CORE_SINK_EXEMPTIONS, CORE_SOURCE_EXEMPTIONS, CoreSink, CoreSource};
 pub use settings::{
     Auth, Connection, ConsumerSpec, CoreSinkSettings, CoreSourceSettings, InDoubt, JetStreamSinkSettings,

@@ -21,8 +21,11 @@ const COMMANDS: usize = 256;
 pub(crate) const ECHO: Duration = Duration::from_secs(5);
 /// A connection over which nothing comes for two of these is over.
 const PING: Duration = Duration::from_secs(10);
-/// What the server says by itself is seldom, and beyond this only counted.
-const NOTICES: usize = 64;
+/// What the server says by itself is seldom, and beyond this not kept. More than async-nats keeps.
+const NOTICES: usize = 256;
+/// Messages under way at once where each may be denied: async-nats keeps 128 events and drops further ones without a word,
+/// and a denial is the only sign that a message was not taken.
+pub(crate) const CAREFUL: usize = 96;
 
 /// A connection.
 pub(crate) struct Link {

@@ -67,6 +67,9 @@ enum State {
     Done,
 }
 
+/// Places for messages behind one that is not answered, in windows: what is answered among them holds its place, and not more.
+const WINDOWS_BEHIND: usize = 4;
+
 /// One message to be sent.
 pub(crate) struct Outgoing {
     pub(crate) number: u64,
@@ -126,7 +129,7 @@ impl Outbox {
             return Err(SendError::Fatal(ConnectorError::new(ErrorKind::Fatal, "the sink is closed")));
         }
         // Another lane may have taken the last place meanwhile.
-        if self.is_full() {
+        if self.is_full() || slots.ring.len() >= self.bound.messages.saturating_mul(WINDOWS_BEHIND) {
             return Err(SendError::Full);
         }
         self.open.fetch_add(1, Ordering::SeqCst);
@@ -160,7 +163,6 @@ impl Outbox {
             }
             resent += u64::from(slot.was_sent);
             slot.state = State::Sent;
-            slot.was_sent = true;
             into.push(Outgoing { number, subject: slot.subject.clone(), headers, payload: carried.payload });
             slots.sent += 1;
             number += 1;
@@ -175,9 +177,15 @@ impl Outbox {
         self.slots().sent
     }
 
+    /// The first of those that were sent and have no answer.
+    pub(crate) fn oldest_in_flight(&self) -> Option<u64> {
+        let slots = self.slots();
+        (slots.base..).zip(&slots.ring).find(|(_, slot)| slot.state == State::Sent).map(|(number, _)| number)
+    }
+
     /// The subject of a message that is open.
     pub(crate) fn subject(&self, number: u64) -> Option<Subject> {
-        self.slots().at(number).map(|slot| slot.subject.clone())
+        self.slots().at(number).filter(|slot| slot.state != State::Done).map(|slot| slot.subject.clone())
     }
 
     /// Those that were sent and are not confirmed, postponed ones among them, and satisfy this.
@@ -201,6 +209,8 @@ impl Outbox {
             let was_sent = std::mem::replace(&mut slot.state, State::Done) == State::Sent;
             // What it holds goes at once, also where an older one is still open.
             slot.message = Message::new("");
+            slot.subject = Subject::from_static("");
+            slot.id = None;
             slot.carried = None;
             bytes += slot.bytes;
             settled.push((slot.token, fate));
@@ -230,6 +240,20 @@ impl Outbox {
         }
     }
 
+    /// Those from this one on, which `next` gave last, did not leave.
+    pub(crate) fn put_back(&self, from: u64) {
+        let mut slots = self.slots();
+        let (base, mut back) = (slots.base, 0);
+        for (_, slot) in
+            (base..).zip(&mut slots.ring).filter(|(number, slot)| *number >= from && slot.state == State::Sent)
+        {
+            slot.state = State::Waiting;
+            back += 1;
+        }
+        slots.sent -= back;
+        slots.next = slots.next.min(from);
+    }
+
     /// Postponed messages may be sent again. False where there are none.
     pub(crate) fn resume(&self) -> bool {
         self.restart(|state| state == State::Postponed) > 0
@@ -245,11 +269,19 @@ impl Outbox {
         let mut restarted = 0;
         for slot in slots.ring.iter_mut().filter(|slot| which(slot.state)) {
             slot.state = State::Waiting;
+            slot.was_sent = true;
             restarted += 1;
         }
         slots.sent = slots.ring.iter().filter(|slot| slot.state == State::Sent).count();
         slots.next = slots.base;
         restarted
+    }
+
+    /// Ends every message that is left for good: not even the next connection gets it, and no other is taken.
+    pub(crate) fn abandon(&self) {
+        let why = "the sink was given up with messages that no server had confirmed";
+        self.health.died(&ConnectorError::new(ErrorKind::Fatal, why));
+        self.close();
     }
 
     /// Ends every message that is left, so that each is confirmed once.
@@ -314,5 +346,64 @@ impl Slots {
     fn at(&mut self, number: u64) -> Option<&mut Slot> {
         let index = number.checked_sub(self.base)?;
         self.ring.get_mut(usize::try_from(index).ok()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nobody;
+
+    impl Confirm for Nobody {
+        fn confirm(&self, _: Token, _: Fate) {}
+    }
+
+    fn outbox(messages: usize, taken: u64) -> Outbox {
+        let outbox = Outbox::new(Window { messages, bytes: 1 << 20 }, Arc::new(Nobody), Arc::default());
+        for token in 0..taken {
+            outbox.take(&Message::new("in"), "s", None, Token(token)).unwrap();
+        }
+        outbox
+    }
+
+    fn given(outbox: &Outbox) -> Vec<u64> {
+        let mut outgoing = Vec::new();
+        outbox.next(usize::MAX, &mut outgoing);
+        outgoing.iter().map(|outgoing| outgoing.number).collect()
+    }
+
+    fn stored(outbox: &Outbox, number: u64) {
+        let receipt = portcullis_connector_api::Receipt::default();
+        outbox.settle(&mut vec![(number, Fate::Stored(receipt))]);
+    }
+
+    #[test]
+    fn what_did_not_leave_is_given_again_and_is_neither_in_doubt_nor_sent_again() {
+        let outbox = outbox(10, 5);
+        assert_eq!(given(&outbox), [0, 1, 2, 3, 4]);
+        outbox.put_back(2);
+        assert_eq!((outbox.in_flight(), outbox.tried(|_, _| true)), (2, vec![0, 1]));
+        assert_eq!(given(&outbox), [2, 3, 4]);
+        assert_eq!(outbox.counters.of(Count::Resent), 0);
+        outbox.start_again();
+        assert_eq!(given(&outbox), [0, 1, 2, 3, 4]);
+        assert_eq!(outbox.counters.of(Count::Resent), 5);
+    }
+
+    #[test]
+    fn what_is_answered_behind_a_message_without_an_answer_is_bounded_too() {
+        let outbox = outbox(10, 1);
+        assert_eq!(given(&outbox), [0]);
+        let mut taken = 1;
+        while outbox.take(&Message::new("in"), "s", None, Token(taken)).is_ok() {
+            assert_eq!(given(&outbox), [taken]);
+            stored(&outbox, taken);
+            taken += 1;
+            assert!(taken < 100, "no bound");
+        }
+        assert_eq!((taken, outbox.unconfirmed(), outbox.oldest_in_flight()), (40, 1, Some(0)));
+        stored(&outbox, 0);
+        outbox.take(&Message::new("in"), "s", None, Token(taken)).unwrap();
     }
 }

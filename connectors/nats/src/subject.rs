@@ -41,7 +41,10 @@ impl SubjectRule {
     }
 
     /// The subject of this message.
-    pub(crate) fn of<'a>(&'a self, message: &'a Message) -> Result<Cow<'a, str>, Refusal> {
+    ///
+    /// # Errors
+    /// Why it has none that could be written to.
+    pub fn of<'a>(&'a self, message: &'a Message) -> Result<Cow<'a, str>, Refusal> {
         match self {
             Self::Fixed(subject) => Ok(Cow::Borrowed(subject)),
             Self::Each(subject_of) => {
@@ -57,7 +60,8 @@ impl SubjectRule {
         }
     }
 
-    pub(crate) fn fixed(&self) -> Option<&str> {
+    /// The subject, where it is the same for every message.
+    pub fn fixed(&self) -> Option<&str> {
         match self {
             Self::Fixed(subject) => Some(subject),
             Self::Each(_) => None,

@@ -141,3 +141,35 @@ fn a_subject_that_must_not_be_used_is_named() {
     fates.sort_by_key(|(token, _)| *token);
     assert!(matches!((&fates[0].1, &fates[1].1), (Fate::Refused(_), Fate::Stored(_))), "{fates:?}");
 }
+
+#[test]
+fn a_server_that_refuses_us_for_a_while_after_its_restart_is_an_outage() {
+    let lines = |password: &str| format!("authorization {{ user: pc, password: \"{password}\" }}");
+    let mut server = Server::with(&lines(SECRET));
+    let connection = with(&server, Auth::Password { user: "pc".into(), password: Secret::new(SECRET) });
+    let (fates, confirm) = fates();
+    let sink =
+        CoreSink::new(CoreSinkSettings::new(connection.clone(), SubjectRule::Fixed("s".into())), confirm).unwrap();
+    sink.check(LIMIT).unwrap();
+    let source = CoreSource::new(CoreSourceSettings::new(connection, vec!["s".into()])).unwrap();
+    source.wait_until_subscribed(LIMIT).unwrap();
+    let mut reader = Reader::new(source);
+    server.kill();
+    server.set(&lines("not yet"));
+    server.run();
+    let refused = |why: &String| why.contains("does not accept who we are");
+    eventually("the sink is refused", || sink.not_ready().as_ref().is_some_and(refused));
+    reader.until("the source is refused", |reader| reader.troubles.iter().any(refused));
+    let since = std::time::Instant::now();
+    reader.until("three seconds pass", |_| since.elapsed() > std::time::Duration::from_secs(3));
+    send(&sink, &numbered(0), None, 0);
+    server.kill();
+    server.set(&lines(SECRET));
+    server.run();
+    assert_eq!(sink.drain(LIMIT), 0, "{:?}", sink.not_ready());
+    assert!(matches!(fates.take()[..], [(_, Fate::Stored(_))]));
+    eventually("messages come again", || {
+        send(&sink, &numbered(1), None, 1);
+        reader.poll(crate::support::ALL).is_ok() && !reader.records.is_empty()
+    });
+}

@@ -9,6 +9,8 @@
 
 mod access;
 mod conformance;
+mod denials;
+mod inspect;
 mod outages;
 mod pubsub;
 mod server;

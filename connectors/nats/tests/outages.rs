@@ -345,3 +345,67 @@ fn a_server_that_takes_no_more_bytes_is_an_outage_and_nothing_is_lost() {
     assert_eq!(sink.drain(LIMIT), 0, "{:?}", sink.not_ready());
     assert_eq!((fates.count(), Other::at(&server.url()).count("S")), (99, 100));
 }
+
+#[test]
+fn what_never_left_for_core_nats_is_not_in_doubt_when_the_connection_ends() {
+    // Two slices. The client takes one of them and the socket a part of the other.
+    const COUNT: u64 = 512;
+    let server = Server::with("");
+    let mut settings = CoreSinkSettings::new(server.connection(), SubjectRule::Fixed("s".into()));
+    settings.in_doubt = InDoubt::Drop;
+    settings.window.bytes = 256 * 1024 * 1024;
+    let counters = settings.counters.clone();
+    let (fates, confirm) = fates();
+    let sink = CoreSink::new(settings, confirm).unwrap();
+    sink.check(LIMIT).unwrap();
+    server.signal("STOP");
+    let large = portcullis_connector_api::Message { value: Some(vec![b'x'; 256 * 1024].into()), ..numbered(1) };
+    for number in 0..COUNT {
+        send(&sink, &large, None, number);
+    }
+    eventually("the connection is given up", || counters.of(Count::InDoubt) > 0);
+    let doubted = counters.of(Count::InDoubt);
+    assert!(doubted < COUNT - 64, "{doubted}");
+    eventually("those in doubt are confirmed", || fates.count() as u64 == doubted);
+    eventually("the others wait", || sink.unconfirmed() == COUNT - doubted);
+    server.signal("CONT");
+    assert_eq!(sink.drain(LIMIT), 0);
+    assert_eq!((counters.of(Count::InDoubt), fates.count() as u64), (doubted, COUNT));
+}
+
+#[test]
+fn a_stream_that_confirms_nothing_or_takes_nothing_is_no_destination() {
+    use async_nats::jetstream::stream::{Config, Source};
+    let server = Server::start();
+    let other = Other::at(&server.url());
+    let config = |name: &str| Config { name: name.into(), ..Default::default() };
+    let subjects = |subject: &str| vec![subject.to_owned()];
+    let configs = [
+        Config { no_ack: true, subjects: subjects("n.>"), ..config("N") },
+        Config { subjects: subjects("e.>"), ..config("E") },
+        Config { mirror: Some(Source { name: "E".into(), ..Default::default() }), ..config("M") },
+    ];
+    for config in configs {
+        other.runtime.block_on(other.streams.create_stream(config)).unwrap();
+    }
+    let sealed = Config { sealed: true, subjects: subjects("e.>"), ..config("E") };
+    other.runtime.block_on(other.streams.update_stream(sealed)).unwrap();
+    let template = SubjectRule::template("n.{{key}}", &["n.*".to_owned()], &[]).unwrap();
+    let fixed = |subject: &str| SubjectRule::Fixed(subject.into());
+    let cases = [
+        (fixed("n.1"), None, "no_ack"),
+        (fixed("n.1"), Some("N"), "no_ack"),
+        (template.clone(), Some("N"), "no_ack"),
+        (fixed("e.1"), None, "sealed"),
+        (template.clone(), Some("E"), "sealed"),
+        (template, Some("M"), "mirror"),
+    ];
+    for (subject, stream, expected) in cases {
+        let mut settings = sink_settings(server.connection());
+        settings.subject = subject;
+        (settings.stream, settings.create_stream) = (stream.map(str::to_owned), None);
+        let error = JetStreamSink::new(settings, fates().1).unwrap().check(LIMIT).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Configuration, "{error}");
+        assert!(error.context.contains(expected), "{error}");
+    }
+}

@@ -1,5 +1,7 @@
 //! What core NATS promises, and what it loses.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use portcullis_connector_api::{Budget, Message, Sink};
 use portcullis_connector_nats::{
     CoreSink, CoreSinkSettings, CoreSource, CoreSourceSettings, Count, SubjectRule, Window,
@@ -25,6 +27,35 @@ fn what_does_not_fit_into_the_window_is_lost_and_counted_to_the_message() {
     reader.until_count(10);
     assert_eq!(reader.values(), numbers(0..10), "the oldest are kept");
     assert_eq!(reader.records[0].message.key.as_deref(), Some(&b"s.1"[..]));
+}
+
+#[test]
+fn a_burst_on_a_busy_machine_is_counted_to_the_message() {
+    const BURST: u64 = 100_000;
+    let server = Server::with("");
+    let mut settings = CoreSourceSettings::new(server.connection(), vec!["s".into()]);
+    settings.window = Window { messages: 10, bytes: 1024 * 1024 };
+    let counters = settings.counters.clone();
+    let source = CoreSource::new(settings).unwrap();
+    source.wait_until_subscribed(LIMIT).unwrap();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        Other::at(&server.url()).publish("s", numbers(0..BURST.cast_signed()));
+        over.store(true, Ordering::Relaxed);
+    });
+    let mut reader = Reader::new(source);
+    eventually("the rest is counted", || {
+        drop(reader.poll(Budget::NOTHING));
+        counters.of(Count::Dropped) >= BURST - 10
+    });
+    assert_eq!(counters.of(Count::Dropped), BURST - 10);
 }
 
 #[test]

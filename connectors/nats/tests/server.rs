@@ -42,6 +42,11 @@ impl Server {
         server
     }
 
+    /// Other lines for the next start.
+    pub(crate) fn set(&mut self, settings: &str) {
+        self.settings = settings.replace("FOLDER", self.folder.path().to_str().unwrap());
+    }
+
     /// Starts the process and waits until it answers.
     pub(crate) fn run(&mut self) {
         let file = self.folder.path().join("server.conf");

@@ -214,6 +214,101 @@ fn a_subject_that_no_stream_takes_refuses_its_message_alone() {
 }
 
 #[test]
+fn a_message_above_the_window_is_asked_for_seldom_while_others_are_in_work() {
+    let server = Server::start();
+    let other = Other::at(&server.url());
+    let (fates, confirm) = fates();
+    let sink = JetStreamSink::new(sink_settings(server.connection()), confirm).unwrap();
+    store(&sink, &fates, 0..2);
+    let large = Message { value: Some(vec![b'x'; 300_000].into()), ..numbered(2) };
+    send(&sink, &large, Some(origin(2)), 2);
+    assert_eq!(sink.drain(LIMIT), 0);
+    let mut requests = other.runtime.block_on(other.client.subscribe("$JS.API.CONSUMER.MSG.NEXT.S.C")).unwrap();
+    other.publish("unheard", []);
+    let mut settings = source_settings(server.connection());
+    settings.window = Window { messages: 10, bytes: 20_000 };
+    let mut reader = Reader::of(settings);
+    reader.until_count(2);
+    let since = std::time::Instant::now();
+    reader.until("two seconds pass", |_| since.elapsed() > Duration::from_secs(2));
+    other.publish("unheard", []);
+    let mut count = 0;
+    while futures_util::FutureExt::now_or_never(futures_util::StreamExt::next(&mut requests)).is_some() {
+        count += 1;
+    }
+    assert!((2..50).contains(&count), "{count} requests");
+    reader.acknowledge(0..2, true);
+    reader.until_count(3);
+    reader.acknowledge(2..3, true);
+    reader.close();
+}
+
+#[test]
+fn many_subjects_that_no_stream_takes_do_not_hold_up_the_others() {
+    let server = Server::start();
+    let (fates, confirm) = fates();
+    let mut settings = sink_settings(server.connection());
+    settings.subject = SubjectRule::template("{{key}}.x", &["*.x".to_owned()], &[]).unwrap();
+    let sink = JetStreamSink::new(settings, confirm).unwrap();
+    sink.check(LIMIT).unwrap();
+    let begun = std::time::Instant::now();
+    for token in 0..400 {
+        let key = if token % 2 == 0 { "s".to_owned() } else { format!("nowhere{token}") };
+        let message = Message { key: Some(key.into()), value: Some("v".into()), ..Message::new("in") };
+        send(&sink, &message, Some(origin(token as i64)), token);
+    }
+    assert_eq!(sink.drain(Duration::from_secs(10)), 0, "{:?}", sink.not_ready());
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    for (token, fate) in fates.take() {
+        assert_eq!(matches!(fate, Fate::Stored(_)), token.0 % 2 == 0, "{fate:?}");
+        assert_eq!(matches!(fate, Fate::Refused(_)), token.0 % 2 == 1, "{fate:?}");
+    }
+}
+
+#[test]
+fn a_message_whose_confirmation_is_lost_is_sent_again_although_others_are_confirmed() {
+    use futures_util::StreamExt;
+    let server = Server::start();
+    let other = Other::at(&server.url());
+    let (fates, confirm) = fates();
+    let mut settings = sink_settings(server.connection());
+    (settings.stream, settings.create_stream) = (None, None);
+    settings.subject = SubjectRule::template("r.{{key}}", &["r.*".to_owned()], &[]).unwrap();
+    settings.ack_timeout = Duration::from_secs(1);
+    let sink = JetStreamSink::new(settings, confirm).unwrap();
+    sink.check(LIMIT).unwrap();
+    let mut asked = other.runtime.block_on(other.client.subscribe("r.*")).unwrap();
+    let client = other.client.clone();
+    // A stream that loses one message and takes it when it comes again.
+    other.runtime.spawn(async move {
+        let (mut sequence, mut lost) = (0, false);
+        while let Some(message) = asked.next().await {
+            if &message.payload[..] == b"3" && !std::mem::replace(&mut lost, true) {
+                continue;
+            }
+            sequence += 1;
+            let answer = format!("{{\"stream\":\"R\",\"seq\":{sequence}}}");
+            client.publish(message.reply.unwrap(), answer.into()).await.unwrap();
+        }
+    });
+    let (mut number, mut lost, mut found) = (0, None, None);
+    eventually("the message is stored", || {
+        send(&sink, &numbered(number), Some(origin(number)), number as u64);
+        std::thread::park_timeout(Duration::from_millis(100));
+        number += 1;
+        if number == 4 {
+            lost = Some(std::time::Instant::now());
+        }
+        found = found.or_else(|| fates.take().iter().any(|(token, _)| token.0 == 3).then(std::time::Instant::now));
+        found.is_some()
+    });
+    let took = found.unwrap() - lost.unwrap();
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(sink.drain(LIMIT), 0);
+    assert_eq!(sink.not_ready(), None);
+}
+
+#[test]
 fn a_subject_of_another_stream_than_the_expected_refuses_its_message_alone() {
     let server = Server::start();
     let other = Other::at(&server.url());

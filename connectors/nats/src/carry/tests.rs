@@ -42,7 +42,7 @@ fn what_nats_can_hold_is_copied_and_readable_without_the_rule() {
 }
 
 #[test]
-fn a_name_that_steers_a_server_is_never_copied() {
+fn a_name_that_steers_a_server_or_a_reader_is_never_copied() {
     let steering = [
         "Nats-Rollup",
         "nats-msg-id",
@@ -51,6 +51,8 @@ fn a_name_that_steers_a_server_is_never_copied() {
         "Nats-Schedule",
         "Portcullis-Key",
         "portcullis-headers",
+        "Status",
+        "description",
     ];
     for name in steering {
         let message = with_headers(&[(name, Some("all"))]);

@@ -55,6 +55,43 @@ pub(super) async fn consumer(
     judge(&info, settings)
 }
 
+/// Where a reader begins that looks at what the consumer would be given next, and the subjects that it reads: those that the
+/// consumer has, or would have if it were created now. Creates nothing.
+pub(super) async fn beginning(
+    client: &Client,
+    settings: &JetStreamSourceSettings,
+) -> Result<(u64, Vec<String>), ConnectorError> {
+    let (connection, stream, name) = (&settings.connection, &settings.stream, &settings.consumer);
+    let prefix = api::prefix(connection.domain.as_deref());
+    let found = api::ask(client, format!("{prefix}CONSUMER.INFO.{stream}.{name}"), None, connection.timeout).await;
+    let all = |filters: Vec<String>| if filters.is_empty() { vec![">".to_owned()] } else { filters };
+    match (found, &settings.create_consumer) {
+        (Ok(info), _) => {
+            judge(&info, settings)?;
+            let floor = info.pointer("/ack_floor/stream_seq").and_then(Value::as_u64).unwrap_or(0);
+            Ok((floor + 1, all(filters(info.get("config").unwrap_or(&Value::Null)))))
+        }
+        (Err(Unanswered::Error(error)), Some(spec)) if error.err_code == CONSUMER_NOT_FOUND => {
+            let info = api::ask(client, format!("{prefix}STREAM.INFO.{stream}"), None, connection.timeout).await;
+            let info = info.map_err(|error| unanswered(&format!("the stream `{stream}`"), &error))?;
+            let last = info.pointer("/state/last_seq").and_then(Value::as_u64).unwrap_or(0);
+            let next = match spec.start {
+                Start::Earliest => 1,
+                Start::Latest => last + 1,
+            };
+            Ok((next, all(settings.filter_subjects.clone().unwrap_or_default())))
+        }
+        (Err(Unanswered::Error(error)), None) if error.err_code == CONSUMER_NOT_FOUND => {
+            Err(configuration(format!("the stream `{stream}` has no consumer `{name}`")))
+        }
+        (Err(Unanswered::Error(error)), _) if error.err_code == STREAM_NOT_FOUND => {
+            let would = if settings.create_stream.is_some() { ", and none is created to look at it" } else { "" };
+            Err(configuration(format!("there is no stream `{stream}`{would}")))
+        }
+        (Err(error), _) => Err(unanswered(&format!("the consumer `{name}` of stream `{stream}`"), &error)),
+    }
+}
+
 /// Whether this consumer can be read by a source that acknowledges each message.
 fn judge(info: &Value, settings: &JetStreamSourceSettings) -> Result<Consumer, ConnectorError> {
     let (stream, name) = (&settings.stream, &settings.consumer);
@@ -156,15 +193,11 @@ pub(super) async fn destination(
         ensure_stream(client, connection, stream, spec).await?;
     }
     match (settings.subject.fixed(), &settings.stream) {
-        (Some(subject), stream) => of_subject(client, connection, subject, stream.as_deref()).await,
-        (None, Some(stream)) => {
-            let subject = format!("{}STREAM.INFO.{stream}", api::prefix(connection.domain.as_deref()));
-            match api::ask(client, subject, None, connection.timeout).await {
-                Ok(_) => Ok(Destination::There),
-                Err(Unanswered::Error(error)) if error.err_code == STREAM_NOT_FOUND => Ok(Destination::Nowhere),
-                Err(error) => Err(unanswered(&format!("the stream `{stream}`"), &error)),
-            }
-        }
+        (Some(subject), expected) => match stream_of(client, connection, subject, expected.as_deref()).await? {
+            Some(stream) => writable(client, connection, &stream).await,
+            None => Ok(Destination::Nowhere),
+        },
+        (None, Some(stream)) => writable(client, connection, stream).await,
         (None, None) => {
             let subject = format!("{}INFO", api::prefix(connection.domain.as_deref()));
             match api::ask(client, subject, None, connection.timeout).await {
@@ -175,6 +208,28 @@ pub(super) async fn destination(
     }
 }
 
+/// Whether a stream is there, and takes and confirms what is published.
+async fn writable(client: &Client, connection: &Connection, stream: &str) -> Result<Destination, ConnectorError> {
+    let subject = format!("{}STREAM.INFO.{stream}", api::prefix(connection.domain.as_deref()));
+    let info = match api::ask(client, subject, None, connection.timeout).await {
+        Ok(info) => info,
+        Err(Unanswered::Error(error)) if error.err_code == STREAM_NOT_FOUND => return Ok(Destination::Nowhere),
+        Err(error) => return Err(unanswered(&format!("the stream `{stream}`"), &error)),
+    };
+    let config = info.get("config").unwrap_or(&Value::Null);
+    let is = |key: &str| config.get(key).and_then(Value::as_bool) == Some(true);
+    let fault = if is("no_ack") {
+        "confirms no message (`no_ack`), so none could be known to be stored"
+    } else if is("sealed") {
+        "is sealed: nothing can be added to it"
+    } else if config.get("mirror").is_some_and(|mirror| !mirror.is_null()) {
+        "is a mirror: nothing can be published to it"
+    } else {
+        return Ok(Destination::There);
+    };
+    Err(configuration(format!("the stream `{stream}` {fault}")))
+}
+
 /// Whether a stream takes this subject, and whether it is the expected one.
 pub(super) async fn of_subject(
     client: &Client,
@@ -182,16 +237,25 @@ pub(super) async fn of_subject(
     subject: &str,
     expected: Option<&str>,
 ) -> Result<Destination, ConnectorError> {
+    let found = stream_of(client, connection, subject, expected).await?;
+    Ok(found.map_or(Destination::Nowhere, |_| Destination::There))
+}
+
+async fn stream_of(
+    client: &Client,
+    connection: &Connection,
+    subject: &str,
+    expected: Option<&str>,
+) -> Result<Option<String>, ConnectorError> {
     let question = format!("{}STREAM.NAMES", api::prefix(connection.domain.as_deref()));
     let answer = api::ask(client, question, Some(json!({ "subject": subject })), connection.timeout).await;
     let answer = answer.map_err(|error| unanswered(&format!("the stream of `{subject}`"), &error))?;
     let found = answer.get("streams").and_then(Value::as_array).and_then(|streams| streams.first()?.as_str());
     match (found, expected) {
-        (None, _) => Ok(Destination::Nowhere),
         (Some(found), Some(expected)) if found != expected => {
             Err(configuration(format!("`{subject}` belongs to the stream `{found}` and not to `{expected}`")))
         }
-        (Some(_), _) => Ok(Destination::There),
+        (found, _) => Ok(found.map(str::to_owned)),
     }
 }
 
@@ -243,7 +307,7 @@ fn configuration(context: String) -> ConnectorError {
 }
 
 /// A question that could not be answered: what may pass is told from what does not.
-fn unanswered(what: &str, error: &Unanswered) -> ConnectorError {
+pub(super) fn unanswered(what: &str, error: &Unanswered) -> ConnectorError {
     let kind = match error {
         Unanswered::Error(error)
             if error.err_code == failure::NOT_ENABLED || error.err_code == failure::NOT_ENABLED_FOR_ACCOUNT =>

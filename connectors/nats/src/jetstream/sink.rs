@@ -1,4 +1,5 @@
 mod answer;
+mod clock;
 mod session;
 
 use std::sync::Arc;
@@ -55,8 +56,8 @@ impl JetStreamSink {
         let outbox = Arc::new(Outbox::new(settings.window, confirm, Arc::clone(&settings.counters)));
         let settings = Arc::new(settings);
         let ids = Ids::new(&settings.id_prefix);
-        let work = (Arc::clone(&outbox), Arc::clone(&settings));
-        let task = Task::start(move |stop| session::run(work.0, work.1, stop))?;
+        let of = session::Publisher::new(Arc::clone(&outbox), Arc::clone(&settings));
+        let task = Task::start(move |stop| crate::sessions::run(of, stop))?;
         Ok(Self { outbox, settings, ids, without_origin: AtomicU64::new(0), task })
     }
 
@@ -90,6 +91,10 @@ impl Sink for JetStreamSink {
 
     fn drain(&self, wait: Duration) -> u64 {
         self.outbox.drain(wait)
+    }
+
+    fn abandon(&self) {
+        self.outbox.abandon();
     }
 
     fn check(&self, wait: Duration) -> Result<(), ConnectorError> {

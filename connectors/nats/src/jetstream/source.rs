@@ -81,8 +81,8 @@ impl JetStreamSource {
         }
         let settings = Arc::new(settings);
         let shared = Arc::new(Shared::new(Arc::clone(&settings.counters)));
-        let work = (Arc::clone(&shared), Arc::clone(&settings));
-        let task = Task::start(move |stop| session::run(work.0, work.1, stop))?;
+        let of = session::Stream::new(Arc::clone(&shared), Arc::clone(&settings));
+        let task = Task::start(move |stop| crate::sessions::run(of, stop))?;
         let channel = Channel::from(settings.stream.as_str());
         Ok(Self {
             shared,

@@ -1,3 +1,4 @@
+mod mark;
 mod session;
 
 use std::sync::Arc;
@@ -39,8 +40,8 @@ impl CoreSink {
         }
         let outbox = Arc::new(Outbox::new(settings.window, confirm, Arc::clone(&settings.counters)));
         let settings = Arc::new(settings);
-        let work = (Arc::clone(&outbox), Arc::clone(&settings));
-        let task = Task::start(move |stop| session::run(work.0, work.1, stop))?;
+        let of = session::Publisher { outbox: Arc::clone(&outbox), settings: Arc::clone(&settings) };
+        let task = Task::start(move |stop| crate::sessions::run(of, stop))?;
         Ok(Self { outbox, settings, task })
     }
 }
@@ -65,6 +66,10 @@ impl Sink for CoreSink {
 
     fn drain(&self, wait: Duration) -> u64 {
         self.outbox.drain(wait)
+    }
+
+    fn abandon(&self) {
+        self.outbox.abandon();
     }
 
     fn check(&self, wait: Duration) -> Result<(), ConnectorError> {

@@ -14,7 +14,7 @@ use portcullis_connector_api::{
 use crate::health::Health;
 use crate::settings::{CoreSourceSettings, Window};
 use crate::task::Task;
-use crate::{Count, carry, link, subject};
+use crate::{Count, carry, link, sessions, subject};
 
 /// What the suite does not ask of core NATS, which remembers nothing.
 pub const CORE_SOURCE_EXEMPTIONS: &[Exemption] = &[
@@ -75,8 +75,8 @@ impl CoreSource {
         let settings = Arc::new(settings);
         let (state, arrived, health) = Default::default();
         let shared = Arc::new(Shared { state, arrived, health, bound: settings.window });
-        let work = (Arc::clone(&shared), Arc::clone(&settings));
-        let task = Some(Task::start(move |stop| session::run(work.0, work.1, stop))?);
+        let of = session::Subjects { shared: Arc::clone(&shared), settings: Arc::clone(&settings) };
+        let task = Some(Task::start(move |stop| sessions::run(of, stop))?);
         Ok(Self { shared, settings, task, assigned: false, paused: false, offset: 0, channel })
     }
 

@@ -1,17 +1,21 @@
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, PublishErrorKind, Subscriber};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, stream};
 use portcullis_connector_api::{ConnectorError, ErrorKind, Fate, Receipt, Refusal, RefusalKind};
 
 use super::answer::{self, Answer};
+use super::clock::Clock;
 use crate::backoff::Backoff;
-use crate::failure::{self, NotStored, Said};
+use crate::failure::{self, NotStored};
+use crate::health::Health;
 use crate::jetstream::setup::{self, Destination};
-use crate::link::{self, Link, Notice, within};
+use crate::link::{CAREFUL, Link, Notice, within};
 use crate::outbox::{Outbox, Outgoing};
-use crate::settings::JetStreamSinkSettings;
+use crate::sessions::{self, End, Heard, Sessions};
+use crate::settings::{Connection, JetStreamSinkSettings};
 use crate::task::Stop;
 use crate::{Count, Counters};
 
@@ -23,46 +27,60 @@ const TICK: Duration = Duration::from_millis(100);
 const GONE: Duration = Duration::from_secs(3);
 /// Answers may be one more than the window for a moment.
 const SPARE: usize = 64;
+/// After a denial so few messages are under way that no other denial is lost.
+const CARE: Duration = Duration::from_secs(60);
+/// Subjects asked about at once.
+const QUESTIONS: usize = 64;
 
-/// Why a session is over.
-enum End {
-    Stopped,
-    Lost(String),
-    Dead(ConnectorError),
+/// A sink of streams, to which connections are given.
+pub(super) struct Publisher {
+    outbox: Arc<Outbox>,
+    settings: Arc<JetStreamSinkSettings>,
+    /// Since when no stream has the subject.
+    gone: Option<Instant>,
+    /// When a message was denied, by whichever connection.
+    denied: Option<Instant>,
 }
 
-/// Connection after connection, until the end.
-pub(super) async fn run(outbox: Arc<Outbox>, settings: Arc<JetStreamSinkSettings>, mut stop: Stop) {
-    let mut backoff = Backoff::new();
-    let mut gone = None;
-    for attempt in 0.. {
-        let capacity = settings.window.messages + SPARE;
-        let linked = tokio::select! {
-            linked = link::connect(&settings.connection, attempt, capacity, &settings.counters) => linked,
-            () = stop.wait() => return,
-        };
-        let end = match linked {
-            Ok(link) => {
-                let end = Session::new(&outbox, &settings, link, &mut gone, &mut backoff, stop.clone()).run().await;
-                settings.counters.add(Count::Disconnects, 1);
-                end
-            }
-            Err(error) if error.kind == ErrorKind::Retriable => End::Lost(error.context),
-            Err(error) => End::Dead(error),
-        };
-        match end {
-            End::Stopped => return,
-            End::Lost(why) => outbox.health.troubled(why),
-            End::Dead(error) => {
-                outbox.health.died(&error);
-                return outbox.close();
-            }
-        }
-        outbox.start_again();
-        stop.sleep(backoff.pause()).await;
-        if stop.requested() {
-            return;
-        }
+impl Publisher {
+    pub(super) fn new(outbox: Arc<Outbox>, settings: Arc<JetStreamSinkSettings>) -> Self {
+        Self { outbox, settings, gone: None, denied: None }
+    }
+}
+
+impl Sessions for Publisher {
+    fn connection(&self) -> &Connection {
+        &self.settings.connection
+    }
+
+    fn counters(&self) -> &Arc<Counters> {
+        &self.settings.counters
+    }
+
+    fn health(&self) -> &Health {
+        &self.outbox.health
+    }
+
+    fn capacity(&self) -> usize {
+        self.settings.window.messages + SPARE
+    }
+
+    async fn session(&mut self, link: Link, backoff: &mut Backoff, stop: Stop) -> End {
+        let (holding, troubled, orphans, fates) = (false, false, BTreeSet::new(), Vec::new());
+        let Self { outbox, settings, gone, denied } = self;
+        let clock = Clock::new();
+        Session { outbox, settings, link, gone, denied, backoff, stop, holding, troubled, orphans, clock, fates }
+            .run()
+            .await
+    }
+
+    fn broken(&mut self) {
+        self.outbox.start_again();
+    }
+
+    fn died(&mut self, error: &ConnectorError) {
+        self.outbox.health.died(error);
+        self.outbox.close();
     }
 }
 
@@ -72,44 +90,31 @@ struct Session<'a> {
     link: Link,
     /// Since when no stream has the subject.
     gone: &'a mut Option<Instant>,
+    denied: &'a mut Option<Instant>,
     backoff: &'a mut Backoff,
     stop: Stop,
     /// Messages are postponed: nothing more is sent until all others are answered.
     holding: bool,
     /// The stream could not take something, and has taken nothing since.
     troubled: bool,
-    /// A subject that no stream answered for.
-    orphan: Option<String>,
-    last_answer: Instant,
+    /// Subjects that no stream answered for.
+    orphans: BTreeSet<String>,
+    clock: Clock,
     fates: Vec<(u64, Fate)>,
 }
 
-impl<'a> Session<'a> {
-    fn new(
-        outbox: &'a Outbox,
-        settings: &'a JetStreamSinkSettings,
-        link: Link,
-        gone: &'a mut Option<Instant>,
-        backoff: &'a mut Backoff,
-        stop: Stop,
-    ) -> Self {
-        let (holding, troubled, orphan, fates) = (false, false, None, Vec::new());
-        let last_answer = Instant::now();
-        Self { outbox, settings, link, gone, backoff, stop, holding, troubled, orphan, last_answer, fates }
-    }
-
+impl Session<'_> {
     async fn run(mut self) -> End {
         let client = self.link.client.clone();
         let inbox = client.new_inbox();
         let Ok(mut answers) = client.subscribe(format!("{inbox}.*")).await else {
-            return lost();
+            return End::lost();
         };
         let first = !self.outbox.health.has_begun();
         match setup::destination(&client, self.settings, first).await {
             Ok(Destination::There) => *self.gone = None,
             Ok(Destination::Nowhere) => return self.nowhere(),
-            Err(error) if error.kind == ErrorKind::Retriable => return End::Lost(error.context),
-            Err(error) => return End::Dead(error),
+            Err(error) => return End::of(error),
         }
         self.outbox.health.well();
         match self.work(&client, &inbox, &mut answers).await {
@@ -124,12 +129,11 @@ impl<'a> Session<'a> {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            if !self.holding {
-                self.outbox.next(SLICE, &mut outgoing);
-            }
+            let slice = self.slice();
+            self.outbox.next(slice, &mut outgoing);
             let more = outgoing.len() == SLICE;
             if !outgoing.is_empty() && self.outbox.in_flight() == outgoing.len() {
-                self.last_answer = Instant::now();
+                self.clock.begins();
             }
             for message in outgoing.drain(..) {
                 self.publish(client, inbox, message).await?;
@@ -140,12 +144,13 @@ impl<'a> Session<'a> {
                 continue;
             }
             if more {
+                self.look_at_the_clock()?;
                 tokio::task::yield_now().await;
                 continue;
             }
             tokio::select! {
                 answer = answers.next() => {
-                    self.read(&answer.ok_or_else(lost)?)?;
+                    self.read(&answer.ok_or_else(End::lost)?)?;
                     self.read_what_is_there(answers)?;
                 }
                 () = self.outbox.wake.notified(), if !self.holding => {}
@@ -153,6 +158,15 @@ impl<'a> Session<'a> {
                 notice = self.link.notices.recv(), if listening => listening = self.notice(notice)?,
                 () = self.stop.wait() => return Ok(()),
             }
+        }
+    }
+
+    /// How many may be sent now.
+    fn slice(&self) -> usize {
+        match (self.holding, self.denied.is_some_and(|at| at.elapsed() < CARE)) {
+            (true, _) => 0,
+            (false, true) => CAREFUL.saturating_sub(self.outbox.in_flight()),
+            (false, false) => SLICE,
         }
     }
 
@@ -164,12 +178,12 @@ impl<'a> Session<'a> {
         let reply = format!("{inbox}.{number}");
         let published = client.publish_with_reply_and_headers(subject, reply, headers, payload);
         let Some(published) = within(self.settings.ack_timeout, published).await else {
-            return Err(End::Lost("the server takes no more bytes".to_owned()));
+            return Err(End::stuck(self.settings.ack_timeout));
         };
         let Err(error) = published else { return Ok(()) };
         let refuse = |kind, detail| (number, Fate::Refused(Refusal { kind, detail }));
         self.fates.push(match error.kind() {
-            PublishErrorKind::Send => return Err(lost()),
+            PublishErrorKind::Send => return Err(End::lost()),
             PublishErrorKind::MaxPayloadExceeded => {
                 let limit = client.max_payload();
                 refuse(RefusalKind::Oversize, format!("the server takes messages of up to {limit} bytes with headers"))
@@ -186,7 +200,7 @@ impl<'a> Session<'a> {
     fn read_what_is_there(&mut self, answers: &mut Subscriber) -> Result<(), End> {
         for _ in 0..SLICE {
             match answers.next().now_or_never() {
-                Some(answer) => self.read(&answer.ok_or_else(lost)?)?,
+                Some(answer) => self.read(&answer.ok_or_else(End::lost)?)?,
                 None => break,
             }
         }
@@ -196,7 +210,7 @@ impl<'a> Session<'a> {
 
     fn read(&mut self, message: &async_nats::Message) -> Result<(), End> {
         let Some((number, answer)) = answer::read(message) else { return Ok(()) };
-        self.last_answer = Instant::now();
+        self.clock.answered(number);
         let counters: &Counters = &self.outbox.counters;
         match answer {
             Answer::Stored { sequence, duplicate } => {
@@ -213,7 +227,7 @@ impl<'a> Session<'a> {
                 counters.add(Count::NoResponders, 1);
                 if let Some(subject) = self.outbox.subject(number) {
                     self.later(number, format!("no stream answers for {}", self.named(&subject)));
-                    self.orphan = Some(subject.to_string());
+                    self.orphans.insert(subject.to_string());
                 }
             }
             Answer::Error(error) => return self.judge(number, &error.description, error.code, error.err_code),
@@ -254,18 +268,9 @@ impl<'a> Session<'a> {
     /// All are answered, some with "not now". Whether a stream is there at all is asked before they are sent again.
     async fn try_again(&mut self, client: &Client) -> Result<(), End> {
         self.stop.sleep(self.backoff.pause()).await;
-        if let Some(subject) = self.orphan.take() {
-            let expected = self.settings.stream.as_deref();
-            match setup::of_subject(client, &self.settings.connection, &subject, expected).await {
-                Ok(Destination::There) => *self.gone = None,
-                Ok(Destination::Nowhere) if self.settings.subject.fixed().is_some() => return Err(self.nowhere()),
-                Ok(Destination::Nowhere) => self.refuse(&subject, "no stream takes the message's subject"),
-                Err(error) if error.kind == ErrorKind::Retriable => return Err(End::Lost(error.context)),
-                Err(error) if self.settings.subject.fixed().is_some() => return Err(End::Dead(error)),
-                Err(error) => self.refuse(&subject, &error.context),
-            }
-        }
+        self.ask_about_orphans(client).await?;
         self.holding = false;
+        self.clock.again();
         if !self.outbox.resume() && self.troubled {
             // What could not be taken was refused, and nothing else waits.
             self.troubled = false;
@@ -274,11 +279,50 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn refuse(&mut self, subject: &str, why: &str) {
-        let refusal = || Refusal { kind: RefusalKind::Rejected, detail: why.to_owned() };
-        let numbers = self.outbox.tried(|_, tried| tried == subject);
-        self.fates.extend(numbers.into_iter().map(|number| (number, Fate::Refused(refusal()))));
+    /// About all of them at once: producers may choose subjects, and each that no stream takes must not cost a pause.
+    async fn ask_about_orphans(&mut self, client: &Client) -> Result<(), End> {
+        let fixed = self.settings.subject.fixed().is_some();
+        let (connection, expected) = (&self.settings.connection, self.settings.stream.as_deref());
+        let questions = std::mem::take(&mut self.orphans).into_iter().map(|subject| async move {
+            let found = setup::of_subject(client, connection, &subject, expected).await;
+            (subject, found)
+        });
+        let mut answers = stream::iter(questions).buffer_unordered(QUESTIONS);
+        let mut refused = HashMap::new();
+        while let Some((subject, found)) = answers.next().await {
+            match found {
+                Ok(Destination::There) => *self.gone = None,
+                Ok(Destination::Nowhere) if fixed => return Err(self.nowhere()),
+                Ok(Destination::Nowhere) => {
+                    drop(refused.insert(subject, "no stream takes the message's subject".to_owned()))
+                }
+                Err(error) if error.kind == ErrorKind::Retriable => return Err(End::Lost(error.context)),
+                Err(error) if fixed => return Err(End::Dead(error)),
+                Err(error) => drop(refused.insert(subject, error.context)),
+            }
+        }
+        if !refused.is_empty() {
+            self.refuse(&refused, usize::MAX);
+            self.backoff.worked();
+        }
+        Ok(())
+    }
+
+    /// Of each of these subjects at most so many, with its reason.
+    fn refuse(&mut self, subjects: &HashMap<String, String>, at_most: usize) {
+        let numbers = self.outbox.tried(|_, tried| subjects.contains_key(tried));
+        for number in numbers.into_iter().take(at_most) {
+            let Some(why) = self.outbox.subject(number).and_then(|subject| subjects.get(&*subject)) else { continue };
+            self.fates.push((number, Fate::Refused(Refusal { kind: RefusalKind::Rejected, detail: why.clone() })));
+        }
         self.outbox.settle(&mut self.fates);
+    }
+
+    /// The server says it once for each message. While some of them may have been lost, one counts for all of its subject.
+    fn denied(&mut self, subject: String) {
+        let careful = self.denied.replace(Instant::now()).is_some_and(|at| at.elapsed() < CARE);
+        let why = "the account must not publish to the message's subject".to_owned();
+        self.refuse(&HashMap::from([(subject, why)]), if careful { 1 } else { usize::MAX });
     }
 
     /// JetStream answers, and no stream is there.
@@ -289,7 +333,7 @@ impl<'a> Session<'a> {
             (None, None) => "there is no stream".to_owned(),
         };
         if !self.outbox.health.has_begun() {
-            return End::Dead(ConnectorError::new(ErrorKind::Configuration, what));
+            return End::configuration(what);
         }
         // It was there before: it may be being made anew.
         let since = *self.gone.get_or_insert_with(Instant::now);
@@ -300,46 +344,27 @@ impl<'a> Session<'a> {
     }
 
     fn look_at_the_clock(&mut self) -> Result<(), End> {
-        if self.outbox.in_flight() > 0 && self.last_answer.elapsed() > self.settings.ack_timeout {
-            let waited = self.settings.ack_timeout.as_millis();
-            return Err(End::Lost(format!("no stream has confirmed a message for {waited} ms")));
+        match self.clock.verdict(self.outbox.oldest_in_flight(), self.settings.ack_timeout) {
+            Some(why) => Err(End::Lost(why)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// False when there will be no more: the connection is over, and what was answered before that is read first.
     fn notice(&mut self, notice: Option<Notice>) -> Result<bool, End> {
-        match notice {
-            None => return Ok(false),
-            Some(Notice::LameDuck) if self.settings.connection.servers.len() > 1 => {
-                return Err(End::Lost("the server is about to shut down".to_owned()));
+        let Some(notice) = notice else { return Ok(false) };
+        match sessions::heard(notice, &self.settings.connection)? {
+            Heard::Dropped => return Err(End::Lost("confirmations were lost".to_owned())),
+            Heard::NoPublish(subject) if self.settings.subject.fixed().is_some() => {
+                return Err(End::configuration(format!("the account must not publish to `{subject}`")));
             }
-            Some(Notice::LameDuck) => tracing::warn!("the only NATS server that is given is about to shut down"),
-            Some(Notice::Dropped) => return Err(End::Lost("confirmations were lost".to_owned())),
-            Some(Notice::Error(line)) => match failure::said(&line) {
-                Said::NoPublish(subject) if self.settings.subject.fixed().is_some() => {
-                    return Err(End::Dead(forbidden(&subject)));
-                }
-                Said::NoPublish(subject) => {
-                    self.refuse(&subject, "the account must not publish to the message's subject");
-                }
-                Said::NoSubscribe(subject) => {
-                    return Err(End::Dead(ConnectorError::new(
-                        ErrorKind::Configuration,
-                        format!("the account must not subscribe to `{subject}`, which confirmations need"),
-                    )));
-                }
-                Said::Other => tracing::warn!("the server says: {line}"),
-            },
+            Heard::NoPublish(subject) => self.denied(subject),
+            Heard::NoSubscribe(subject) => {
+                let what = format!("the account must not subscribe to `{subject}`, which confirmations need");
+                return Err(End::configuration(what));
+            }
+            Heard::Nothing => {}
         }
         Ok(true)
     }
-}
-
-fn forbidden(subject: &str) -> ConnectorError {
-    ConnectorError::new(ErrorKind::Configuration, format!("the account must not publish to `{subject}`"))
-}
-
-fn lost() -> End {
-    End::Lost("the connection to NATS is lost".to_owned())
 }

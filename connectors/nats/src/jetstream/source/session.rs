@@ -7,21 +7,24 @@ use futures_util::{FutureExt, StreamExt};
 use portcullis_connector_api::{Bytes, ConnectorError, ErrorKind};
 
 use super::shared::{Arrived, Shared};
-use crate::Count;
 use crate::backoff::Backoff;
-use crate::failure::{self, Said};
+use crate::health::Health;
 use crate::jetstream::api;
 use crate::jetstream::delivery::Delivery;
 use crate::jetstream::pulls::Pulls;
 use crate::jetstream::setup::{self, Consumer};
-use crate::link::{self, Link, Notice, within};
-use crate::settings::JetStreamSourceSettings;
+use crate::link::{Link, Notice, within};
+use crate::sessions::{self, End, Heard, Sessions};
+use crate::settings::{Connection, JetStreamSourceSettings};
 use crate::task::Stop;
+use crate::{Count, Counters};
 
 /// Between two looks at the clock.
 const TICK: Duration = Duration::from_millis(100);
 /// A pull request ends by itself after so many heartbeats.
 const BEATS: u32 = 6;
+/// After an answer that would be the same again, no request goes out for so long.
+const REST: Duration = Duration::from_millis(250);
 /// Pull requests at once: the next one is there when the first is used up.
 const PULLS: usize = 2;
 /// Looked at before anything else is.
@@ -33,42 +36,46 @@ const FRUITLESS: u32 = 2;
 /// Messages of the server beside those that were asked for.
 const SPARE: usize = 64;
 
-/// Why a session is over.
-pub(super) enum End {
-    Stopped,
-    Lost(String),
-    Dead(ConnectorError),
+/// A source of a stream, to which connections are given.
+pub(super) struct Stream {
+    shared: Arc<Shared>,
+    settings: Arc<JetStreamSourceSettings>,
+    /// There was a consumer.
+    begun: bool,
+    /// Connections in a row that broke before a message came.
+    fruitless: u32,
 }
 
-/// Connection after connection, until the end.
-pub(super) async fn run(shared: Arc<Shared>, settings: Arc<JetStreamSourceSettings>, mut stop: Stop) {
-    let mut backoff = Backoff::new();
-    let (mut begun, mut fruitless) = (false, 0);
-    for attempt in 0.. {
-        let capacity = settings.window.messages.saturating_mul(2) + SPARE;
-        let linked = tokio::select! {
-            linked = link::connect(&settings.connection, attempt, capacity, &settings.counters) => linked,
-            () = stop.wait() => return,
-        };
-        let end = match linked {
-            Ok(link) => {
-                let end =
-                    session(&shared, &settings, link, &mut begun, &mut fruitless, &mut backoff, stop.clone()).await;
-                settings.counters.add(Count::Disconnects, 1);
-                end
-            }
-            Err(error) if error.kind == ErrorKind::Retriable => End::Lost(error.context),
-            Err(error) => End::Dead(error),
-        };
-        match end {
-            End::Stopped => return,
-            End::Lost(why) => shared.health.troubled(why),
-            End::Dead(error) => return shared.died(&error),
-        }
-        stop.sleep(backoff.pause()).await;
-        if stop.requested() {
-            return;
-        }
+impl Stream {
+    pub(super) fn new(shared: Arc<Shared>, settings: Arc<JetStreamSourceSettings>) -> Self {
+        Self { shared, settings, begun: false, fruitless: 0 }
+    }
+}
+
+impl Sessions for Stream {
+    fn connection(&self) -> &Connection {
+        &self.settings.connection
+    }
+
+    fn counters(&self) -> &Arc<Counters> {
+        &self.settings.counters
+    }
+
+    fn health(&self) -> &Health {
+        &self.shared.health
+    }
+
+    fn capacity(&self) -> usize {
+        self.settings.window.messages.saturating_mul(2) + SPARE
+    }
+
+    async fn session(&mut self, link: Link, backoff: &mut Backoff, stop: Stop) -> End {
+        let Self { shared, settings, begun, fruitless } = self;
+        session(shared, settings, link, begun, fruitless, backoff, stop).await
+    }
+
+    fn died(&mut self, error: &ConnectorError) {
+        self.shared.died(error);
     }
 }
 
@@ -92,7 +99,7 @@ async fn session(
     let inbox = client.new_inbox();
     let deliveries = client.subscribe(format!("{inbox}.p.*")).await;
     let confirmations = client.subscribe(format!("{inbox}.a.*")).await;
-    let (Ok(deliveries), Ok(confirmations)) = (deliveries, confirmations) else { return lost() };
+    let (Ok(deliveries), Ok(confirmations)) = (deliveries, confirmations) else { return End::lost() };
     *begun = true;
     backoff.worked();
     shared.begin(consumer.ack_wait);
@@ -174,16 +181,16 @@ impl Session<'_> {
             self.ask_for_more().await?;
             tokio::select! {
                 message = deliveries.next() => {
-                    self.delivered(message.ok_or_else(lost)?)?;
+                    self.delivered(message.ok_or_else(End::lost)?)?;
                     for _ in 0..SLICE {
                         match deliveries.next().now_or_never() {
-                            Some(message) => self.delivered(message.ok_or_else(lost)?)?,
+                            Some(message) => self.delivered(message.ok_or_else(End::lost)?)?,
                             None => break,
                         }
                     }
                     self.shared.arrive(&mut self.arrived);
                 }
-                message = confirmations.next() => self.confirmed(&message.ok_or_else(lost)?),
+                message = confirmations.next() => self.confirmed(&message.ok_or_else(End::lost)?),
                 () = self.shared.wake.notified() => {}
                 _ = tick.tick() => self.look_at_the_clock().await?,
                 notice = notices.recv(), if listening => listening = self.notice(notice)?,
@@ -218,7 +225,7 @@ impl Session<'_> {
 
     async fn publish(&self, subject: Subject, what: &'static [u8]) -> Result<(), End> {
         let published = within(CONFIRM, self.client.publish(subject, Bytes::from_static(what))).await;
-        published.ok_or_else(stuck)?.map_err(|_| lost())
+        published.ok_or_else(|| End::stuck(CONFIRM))?.map_err(|_| End::lost())
     }
 
     pub(super) async fn publish_all(&mut self, replies: Vec<Subject>, what: &'static [u8]) -> Result<(), End> {
@@ -236,7 +243,7 @@ impl Session<'_> {
         self.batch += 1;
         let answer = format!("{}.a.{}", self.inbox, self.batch);
         let published = self.client.publish_with_reply(subject, answer, Bytes::from_static(what));
-        within(CONFIRM, published).await.ok_or_else(stuck)?.map_err(|_| lost())
+        within(CONFIRM, published).await.ok_or_else(|| End::stuck(CONFIRM))?.map_err(|_| End::lost())
     }
 
     pub(super) fn confirmed(&mut self, message: &Message) {
@@ -284,7 +291,7 @@ impl Session<'_> {
         let subject = format!("{prefix}CONSUMER.MSG.NEXT.{}.{}", self.settings.stream, self.settings.consumer);
         let answer = format!("{}.p.{number}", self.inbox);
         let published = self.client.publish_with_reply(subject, answer, Bytes::from(question.to_string()));
-        within(CONFIRM, published).await.ok_or_else(stuck)?.map_err(|_| lost())
+        within(CONFIRM, published).await.ok_or_else(|| End::stuck(CONFIRM))?.map_err(|_| End::lost())
     }
 
     pub(super) fn delivered(&mut self, message: Message) -> Result<(), End> {
@@ -328,11 +335,15 @@ impl Session<'_> {
             }
             409 if lower.contains("push based") => {
                 let what = format!("the consumer `{consumer}` of stream `{stream}` is push based");
-                return Err(End::Dead(ConnectorError::new(ErrorKind::Configuration, what)));
+                return Err(End::configuration(what));
             }
             409 if lower.contains("exceeds maxbytes") => {
                 self.pulls.ended(number);
                 self.one_by_one = self.shared.held().0 == 0 && self.arrived.is_empty();
+                if !self.one_by_one {
+                    // The next request would be answered in the same way at once, until what is held is done.
+                    self.rest_until = Some(Instant::now() + REST);
+                }
             }
             409 if lower.contains("batch completed") => self.pulls.ended(number),
             503 => {
@@ -342,7 +353,7 @@ impl Session<'_> {
             }
             other => {
                 self.pulls.ended(number);
-                self.rest_until = Some(Instant::now() + Duration::from_millis(250));
+                self.rest_until = Some(Instant::now() + REST);
                 // A full set of requests of all members, a new leader, a server that stops: it passes.
                 self.trouble(format!(
                     "the consumer `{consumer}` of stream `{stream}` delivers nothing: {why} ({other})"
@@ -384,27 +395,15 @@ impl Session<'_> {
 
     /// False when there will be no more: the connection is over, and what has come before that is read first.
     fn notice(&mut self, notice: Option<Notice>) -> Result<bool, End> {
-        match notice {
-            None => return Ok(false),
-            Some(Notice::LameDuck) if self.settings.connection.servers.len() > 1 => {
-                return Err(End::Lost("the server is about to shut down".to_owned()));
-            }
-            Some(Notice::LameDuck) => tracing::warn!("the only NATS server that is given is about to shut down"),
+        let Some(notice) = notice else { return Ok(false) };
+        match sessions::heard(notice, &self.settings.connection)? {
             // Asked for, and not in memory: they come again after the consumer's wait.
-            Some(Notice::Dropped) => {
-                return Err(End::Lost("messages did not fit into the subscription".to_owned()));
+            Heard::Dropped => Err(End::Lost("messages did not fit into the subscription".to_owned())),
+            Heard::NoPublish(subject) | Heard::NoSubscribe(subject) => {
+                Err(End::configuration(format!("the account must not use `{subject}`, which the consumer needs")))
             }
-            Some(Notice::Error(line)) => match failure::said(&line) {
-                Said::NoPublish(subject) | Said::NoSubscribe(subject) => {
-                    return Err(End::Dead(ConnectorError::new(
-                        ErrorKind::Configuration,
-                        format!("the account must not use `{subject}`, which the consumer needs"),
-                    )));
-                }
-                Said::Other => tracing::warn!("the server says: {line}"),
-            },
+            Heard::Nothing => Ok(true),
         }
-        Ok(true)
     }
 
     /// Nothing more is taken, what is done is confirmed, and what is not done is given back in its order.
@@ -412,7 +411,7 @@ impl Session<'_> {
         let (mut undone, until) = self.shared.undone();
         let until = tokio::time::Instant::from_std(until);
         let leaving = async {
-            deliveries.drain().await.map_err(|_| lost())?;
+            deliveries.drain().await.map_err(|_| End::lost())?;
             while let Some(message) = deliveries.next().await {
                 if message.status.is_none() {
                     self.delivered(message)?;
@@ -430,7 +429,7 @@ impl Session<'_> {
             let replies = undone.drain(..).map(|(_, reply)| reply).collect();
             self.publish_all(replies, b"-NAK").await?;
             while self.answered < self.batch {
-                self.confirmed(&confirmations.next().await.ok_or_else(lost)?);
+                self.confirmed(&confirmations.next().await.ok_or_else(End::lost)?);
             }
             Ok::<_, End>(())
         };
@@ -443,12 +442,4 @@ impl Session<'_> {
 
 fn gone(what: &str) -> String {
     format!("{what}; its position is gone with it, so the pipeline does not go on by itself")
-}
-
-pub(super) fn lost() -> End {
-    End::Lost("the connection to NATS is lost".to_owned())
-}
-
-fn stuck() -> End {
-    End::Lost("the server takes no more bytes".to_owned())
 }

@@ -2,58 +2,56 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, PublishErrorKind};
-use portcullis_connector_api::{ConnectorError, ErrorKind, Fate, Receipt, Refusal, RefusalKind};
+use portcullis_connector_api::{ConnectorError, Fate, Receipt, Refusal, RefusalKind};
 
-use crate::Count;
+use super::mark::{self, Mark};
 use crate::backoff::Backoff;
-use crate::failure::{self, Said};
-use crate::link::{self, ECHO, Echo, Link, Notice, within};
+use crate::health::Health;
+use crate::link::{CAREFUL, ECHO, Link, Notice, within};
 use crate::outbox::{Outbox, Outgoing};
-use crate::settings::{CoreSinkSettings, InDoubt};
+use crate::sessions::{self, End, Heard, Sessions};
+use crate::settings::{Connection, CoreSinkSettings, InDoubt};
 use crate::task::Stop;
+use crate::{Count, Counters};
 
 /// Sent before the server is asked whether it has them.
 const SLICE: usize = 256;
 const TICK: Duration = Duration::from_millis(100);
-/// Of the subscription that only our own echo comes through.
-const CAPACITY: usize = 64;
 
-enum End {
-    Stopped,
-    Lost(String),
-    Dead(ConnectorError),
+/// A sink of subjects, to which connections are given.
+pub(super) struct Publisher {
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) settings: Arc<CoreSinkSettings>,
 }
 
-/// Connection after connection, until the end.
-pub(super) async fn run(outbox: Arc<Outbox>, settings: Arc<CoreSinkSettings>, mut stop: Stop) {
-    let mut backoff = Backoff::new();
-    for attempt in 0.. {
-        let linked = tokio::select! {
-            linked = link::connect(&settings.connection, attempt, CAPACITY, &settings.counters) => linked,
-            () = stop.wait() => return,
-        };
-        let end = match linked {
-            Ok(link) => {
-                let end = session(&outbox, &settings, link, &mut backoff, stop.clone()).await;
-                settings.counters.add(Count::Disconnects, 1);
-                end
-            }
-            Err(error) if error.kind == ErrorKind::Retriable => End::Lost(error.context),
-            Err(error) => End::Dead(error),
-        };
-        match end {
-            End::Stopped => return,
-            End::Lost(why) => outbox.health.troubled(why),
-            End::Dead(error) => {
-                outbox.health.died(&error);
-                return outbox.close();
-            }
-        }
-        in_doubt(&outbox, &settings);
-        stop.sleep(backoff.pause()).await;
-        if stop.requested() {
-            return;
-        }
+impl Sessions for Publisher {
+    fn connection(&self) -> &Connection {
+        &self.settings.connection
+    }
+
+    fn counters(&self) -> &Arc<Counters> {
+        &self.settings.counters
+    }
+
+    fn health(&self) -> &Health {
+        &self.outbox.health
+    }
+
+    fn capacity(&self) -> usize {
+        mark::CAPACITY
+    }
+
+    async fn session(&mut self, link: Link, backoff: &mut Backoff, stop: Stop) -> End {
+        session(&self.outbox, &self.settings, link, backoff, stop).await
+    }
+
+    fn broken(&mut self) {
+        in_doubt(&self.outbox, &self.settings);
+    }
+
+    fn died(&mut self, error: &ConnectorError) {
+        self.outbox.health.died(error);
+        self.outbox.close();
     }
 }
 
@@ -79,60 +77,73 @@ async fn session(
     mut stop: Stop,
 ) -> End {
     let Link { client, mut notices } = link;
-    let Some(mut echo) = Echo::new(&client).await else { return lost() };
-    if echo.round_trip(&client).await.is_none() {
-        return lost();
-    }
-    backoff.worked();
-    outbox.health.well();
+    let Some(mark) = Mark::new(&client).await else { return End::lost() };
     let mut outgoing = Vec::with_capacity(SLICE);
     let mut tick = tokio::time::interval(TICK);
-    // The first number that no question asked for, and when the last question went out.
-    let (mut behind, mut asked): (u64, Option<Instant>) = (0, None);
-    let (mut unasked, mut listening) = (false, true);
+    // The first number that no question asked for.
+    let (mut behind, mut unasked) = (0, true);
+    // When the last question went out, and for what is in front of which number.
+    let mut asked: Option<(Instant, u64)> = None;
+    // The first question is whether the server answers at all.
+    let mut begun = false;
     loop {
-        outbox.next(SLICE, &mut outgoing);
+        if begun {
+            outbox.next(slice(outbox, settings), &mut outgoing);
+        }
         for message in outgoing.drain(..) {
-            behind = message.number + 1;
-            unasked = true;
+            let number = message.number;
             if let Err(end) = publish(outbox, &client, message).await {
+                outbox.put_back(number);
                 return end;
             }
+            (behind, unasked) = (number + 1, true);
         }
         if unasked && asked.is_none() {
-            if echo.send(&client, behind).await.is_none() {
-                return lost();
+            if mark.send(&client).await.is_none() {
+                return End::lost();
             }
-            (asked, unasked) = (Some(Instant::now()), false);
+            (asked, unasked) = (Some((Instant::now(), behind)), false);
         }
         tokio::select! {
-            number = echo.next() => {
-                let Some(number) = number else { return lost() };
-                asked = None;
-                let fates = outbox.tried(|tried, _| tried < number);
-                outbox.settle(&mut fates.into_iter().map(stored).collect());
-            }
-            () = outbox.wake.notified() => {}
-            _ = tick.tick() => if asked.is_some_and(|asked| asked.elapsed() > ECHO) {
-                return End::Lost(format!("the server has not answered for {} s", ECHO.as_secs()));
-            },
-            notice = notices.recv(), if listening => match notice {
-                None => listening = false,
+            notice = notices.recv() => match notice {
+                None => return End::lost(),
+                Some(Notice::Dropped) => {
+                    let Some((_, behind)) = asked.take() else { continue };
+                    let numbers = outbox.tried(|tried, _| tried < behind);
+                    outbox.settle(&mut numbers.into_iter().map(stored).collect());
+                    if !std::mem::replace(&mut begun, true) {
+                        backoff.worked();
+                        outbox.health.well();
+                    }
+                }
                 Some(notice) => if let Some(end) = noticed(outbox, settings, notice) {
                     return end;
                 },
+            },
+            () = outbox.wake.notified(), if begun => {}
+            _ = tick.tick() => if asked.is_some_and(|(asked, _)| asked.elapsed() > ECHO) {
+                return End::Lost(format!("the server has not answered for {} s", ECHO.as_secs()));
             },
             () = stop.wait() => return End::Stopped,
         }
     }
 }
 
+/// How many may be sent now. A denial of the only subject ends the sink, and one of them is enough for that; of messages with
+/// subjects of their own each denial must be heard.
+fn slice(outbox: &Outbox, settings: &CoreSinkSettings) -> usize {
+    match settings.subject.fixed() {
+        Some(_) => SLICE,
+        None => CAREFUL.saturating_sub(outbox.in_flight()),
+    }
+}
+
 async fn publish(outbox: &Outbox, client: &Client, message: Outgoing) -> Result<(), End> {
     let Outgoing { number, subject, headers, payload } = message;
     let published = within(ECHO, client.publish_with_headers(subject, headers, payload)).await;
-    let Err(error) = published.ok_or_else(stuck)? else { return Ok(()) };
+    let Err(error) = published.ok_or_else(|| End::stuck(ECHO))? else { return Ok(()) };
     let refusal = match error.kind() {
-        PublishErrorKind::Send => return Err(lost()),
+        PublishErrorKind::Send => return Err(End::lost()),
         PublishErrorKind::MaxPayloadExceeded => Refusal {
             kind: RefusalKind::Oversize,
             detail: format!("the server takes messages of up to {} bytes with headers", client.max_payload()),
@@ -146,42 +157,24 @@ async fn publish(outbox: &Outbox, client: &Client, message: Outgoing) -> Result<
 }
 
 fn noticed(outbox: &Outbox, settings: &CoreSinkSettings, notice: Notice) -> Option<End> {
-    match notice {
-        Notice::LameDuck if settings.connection.servers.len() > 1 => {
-            Some(End::Lost("the server is about to shut down".to_owned()))
-        }
-        Notice::LameDuck => {
-            tracing::warn!("the only NATS server that is given is about to shut down");
-            None
-        }
-        Notice::Dropped => None,
-        Notice::Error(line) => match failure::said(&line) {
-            Said::NoPublish(subject) => {
-                let what = format!("the account must not publish to `{subject}`");
-                if settings.subject.fixed().is_some() {
-                    return Some(End::Dead(ConnectorError::new(ErrorKind::Configuration, what)));
-                }
-                let refusal = || Refusal { kind: RefusalKind::Rejected, detail: what.clone() };
-                let numbers = outbox.tried(|_, tried| tried == subject);
-                outbox.settle(&mut numbers.into_iter().map(|number| (number, Fate::Refused(refusal()))).collect());
-                None
+    match sessions::heard(notice, &settings.connection) {
+        Err(end) => return Some(end),
+        Ok(Heard::NoPublish(subject)) => {
+            let what = format!("the account must not publish to `{subject}`");
+            // No message has a subject of this kind: it is that of our questions.
+            if settings.subject.fixed().is_some() || subject.starts_with("_INBOX.") {
+                return Some(End::configuration(what));
             }
-            Said::NoSubscribe(subject) => Some(End::Dead(ConnectorError::new(
-                ErrorKind::Configuration,
-                format!("the account must not subscribe to `{subject}`, which confirmations need"),
-            ))),
-            Said::Other => {
-                tracing::warn!("the server says: {line}");
-                None
-            }
-        },
+            // The server says it once for each message, in their order.
+            let numbers = outbox.tried(|_, tried| tried == subject);
+            let refusal = Refusal { kind: RefusalKind::Rejected, detail: what };
+            outbox.settle(&mut numbers.first().map(|number| (*number, Fate::Refused(refusal))).into_iter().collect());
+        }
+        Ok(Heard::NoSubscribe(subject)) => {
+            let what = format!("the account must not subscribe to `{subject}`, which confirmations need");
+            return Some(End::configuration(what));
+        }
+        Ok(Heard::Dropped | Heard::Nothing) => {}
     }
-}
-
-fn lost() -> End {
-    End::Lost("the connection to NATS is lost".to_owned())
-}
-
-fn stuck() -> End {
-    End::Lost(format!("the server has taken nothing for {} s", ECHO.as_secs()))
+    None
 }

@@ -5,15 +5,17 @@ use std::time::Duration;
 use async_nats::{Client, Message, Subscriber};
 use futures_util::FutureExt;
 use futures_util::stream::{SelectAll, StreamExt};
-use portcullis_connector_api::{ConnectorError, ErrorKind};
+use portcullis_connector_api::ConnectorError;
+use tokio::task::unconstrained;
 
 use super::Shared;
-use crate::Count;
 use crate::backoff::Backoff;
-use crate::failure::{self, Said};
-use crate::link::{self, Echo, Link, Notice};
-use crate::settings::CoreSourceSettings;
+use crate::health::Health;
+use crate::link::{Echo, Link, Notice};
+use crate::sessions::{self, End, Heard, Sessions};
+use crate::settings::{Connection, CoreSourceSettings};
 use crate::task::Stop;
+use crate::{Count, Counters};
 
 /// Moved on together.
 const SLICE: usize = 512;
@@ -22,42 +24,37 @@ const CAPACITY: usize = 4096;
 /// Between two looks at what was lost.
 const TICK: Duration = Duration::from_millis(250);
 
-enum End {
-    Stopped,
-    Lost(String),
-    Dead(ConnectorError),
+/// A source of subjects, to which connections are given.
+pub(super) struct Subjects {
+    pub(super) shared: Arc<Shared>,
+    pub(super) settings: Arc<CoreSourceSettings>,
 }
 
-/// Connection after connection, until the end.
-pub(super) async fn run(shared: Arc<Shared>, settings: Arc<CoreSourceSettings>, mut stop: Stop) {
-    let mut backoff = Backoff::new();
-    for attempt in 0.. {
-        let linked = tokio::select! {
-            linked = link::connect(&settings.connection, attempt, CAPACITY, &settings.counters) => linked,
-            () = stop.wait() => return,
-        };
-        let end = match linked {
-            Ok(link) => {
-                let end = session(&shared, &settings, link, &mut backoff, stop.clone()).await;
-                settings.counters.add(Count::Disconnects, 1);
-                end
-            }
-            Err(error) if error.kind == ErrorKind::Retriable => End::Lost(error.context),
-            Err(error) => End::Dead(error),
-        };
-        match end {
-            End::Stopped => return,
-            End::Lost(why) => shared.health.troubled(why),
-            End::Dead(error) => {
-                shared.health.died(&error);
-                drop(shared.state());
-                return shared.arrived.notify_all();
-            }
-        }
-        stop.sleep(backoff.pause()).await;
-        if stop.requested() {
-            return;
-        }
+impl Sessions for Subjects {
+    fn connection(&self) -> &Connection {
+        &self.settings.connection
+    }
+
+    fn counters(&self) -> &Arc<Counters> {
+        &self.settings.counters
+    }
+
+    fn health(&self) -> &Health {
+        &self.shared.health
+    }
+
+    fn capacity(&self) -> usize {
+        CAPACITY
+    }
+
+    async fn session(&mut self, link: Link, backoff: &mut Backoff, stop: Stop) -> End {
+        session(&self.shared, &self.settings, link, backoff, stop).await
+    }
+
+    fn died(&mut self, error: &ConnectorError) {
+        self.shared.health.died(error);
+        drop(self.shared.state());
+        self.shared.arrived.notify_all();
     }
 }
 
@@ -69,6 +66,8 @@ async fn session(
     mut stop: Stop,
 ) -> End {
     let Link { client, mut notices } = link;
+    // Read without tokio's budget: a subscription that has used it up looks empty until the runtime wakes it, and what waits in it
+    // would be taken for lost.
     let mut subscribers = SelectAll::new();
     for subject in &settings.subjects {
         let subscribed = match &settings.queue_group {
@@ -77,46 +76,56 @@ async fn session(
         };
         match subscribed {
             Ok(subscriber) => subscribers.push(ended_by_none(subscriber)),
-            Err(_) => return lost(),
+            Err(_) => return End::lost(),
         }
     }
     // What is published from the moment on that somebody sees the source as ready must come.
-    let Some(mut echo) = Echo::new(&client).await else { return lost() };
+    let Some(mut echo) = Echo::new(&client).await else { return End::lost() };
     if echo.round_trip(&client).await.is_none() {
-        return lost();
+        return End::lost();
     }
     backoff.worked();
     shared.health.well();
     let mut messages: Vec<Message> = Vec::with_capacity(SLICE);
-    let mut losses = Losses { read: 1, counted: 0 };
+    // The echo is among what was received.
+    let mut losses = Losses { read: 1, ..Losses::default() };
     let mut listening = true;
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            message = subscribers.next() => {
+            message = unconstrained(subscribers.next()) => {
                 let Some(Some(message)) = message else {
-                    losses.count(&client, settings);
-                    return lost();
+                    settings.counters.add(Count::Dropped, losses.at_the_end(received(&client)));
+                    return End::lost();
                 };
                 messages.push(message);
                 while messages.len() < SLICE
-                    && let Some(Some(Some(message))) = subscribers.next().now_or_never()
+                    && let Some(Some(Some(message))) = unconstrained(subscribers.next()).now_or_never()
                 {
                     messages.push(message);
                 }
                 losses.read += messages.len() as u64;
                 settings.counters.add(Count::Dropped, shared.arrive(&mut messages));
+                // What tokio's budget would see to.
+                tokio::task::yield_now().await;
             }
-            _ = tick.tick() => match subscribers.next().now_or_never() {
-                None => losses.count(&client, settings),
-                Some(Some(Some(message))) => {
-                    messages.push(message);
-                    losses.read += 1;
-                    settings.counters.add(Count::Dropped, shared.arrive(&mut messages));
+            _ = tick.tick() => {
+                // Before the look: what comes behind it is neither read nor lost.
+                let received = received(&client);
+                match unconstrained(subscribers.next()).now_or_never() {
+                    None => settings.counters.add(Count::Dropped, losses.at_a_look(received)),
+                    Some(Some(Some(message))) => {
+                        messages.push(message);
+                        losses.read += 1;
+                        settings.counters.add(Count::Dropped, shared.arrive(&mut messages));
+                    }
+                    Some(_) => {
+                        settings.counters.add(Count::Dropped, losses.at_the_end(received));
+                        return End::lost();
+                    }
                 }
-                Some(_) => return lost(),
-            },
+            }
             notice = notices.recv(), if listening => match notice {
                 // What has come before the end is read first.
                 None => listening = false,
@@ -129,20 +138,39 @@ async fn session(
     }
 }
 
-/// What async-nats received and had no place for.
+fn received(client: &Client) -> u64 {
+    client.statistics().in_messages.load(Ordering::Relaxed)
+}
+
+/// What async-nats received and had no place for: while nothing waits to be read, what was received and not read.
+#[derive(Default)]
 struct Losses {
-    /// What was taken from it, the echo among it.
+    /// What was taken from it.
     read: u64,
     counted: u64,
+    /// What was received when nothing waited, the last time.
+    before: u64,
 }
 
 impl Losses {
-    /// While nothing waits to be read, what was received and not read is lost.
-    fn count(&mut self, client: &Client, settings: &CoreSourceSettings) {
-        let received = client.statistics().in_messages.load(Ordering::Relaxed);
-        let lost = received.saturating_sub(self.read);
-        settings.counters.add(Count::Dropped, lost.saturating_sub(self.counted));
-        self.counted = self.counted.max(lost);
+    /// More that is lost. async-nats counts a message before it hands it over, one at a time: unless nothing came since the last
+    /// look, one may be on its way.
+    fn at_a_look(&mut self, received: u64) -> u64 {
+        let on_the_way = u64::from(received != self.before);
+        self.before = received;
+        self.more(received.saturating_sub(on_the_way))
+    }
+
+    /// When nothing can come any more.
+    fn at_the_end(&mut self, received: u64) -> u64 {
+        self.more(received)
+    }
+
+    fn more(&mut self, received: u64) -> u64 {
+        let lost = received.saturating_sub(self.read).max(self.counted);
+        let more = lost - self.counted;
+        self.counted = lost;
+        more
     }
 }
 
@@ -156,29 +184,30 @@ fn ended_by_none(
 }
 
 fn noticed(settings: &CoreSourceSettings, notice: Notice) -> Option<End> {
-    match notice {
-        Notice::LameDuck if settings.connection.servers.len() > 1 => {
-            Some(End::Lost("the server is about to shut down".to_owned()))
+    match sessions::heard(notice, &settings.connection) {
+        Err(end) => return Some(end),
+        Ok(Heard::NoSubscribe(subject)) => {
+            return Some(End::configuration(format!("the account must not subscribe to `{subject}`")));
         }
-        Notice::LameDuck => {
-            tracing::warn!("the only NATS server that is given is about to shut down");
-            None
-        }
-        // Counted already.
-        Notice::Dropped => None,
-        Notice::Error(line) => match failure::said(&line) {
-            Said::NoSubscribe(subject) => Some(End::Dead(ConnectorError::new(
-                ErrorKind::Configuration,
-                format!("the account must not subscribe to `{subject}`"),
-            ))),
-            _ => {
-                tracing::warn!("the server says: {line}");
-                None
-            }
-        },
+        Ok(Heard::NoPublish(subject)) => tracing::warn!("the account must not publish to `{subject}`"),
+        // What was dropped is counted already.
+        Ok(Heard::Dropped | Heard::Nothing) => {}
     }
+    None
 }
 
-fn lost() -> End {
-    End::Lost("the connection to NATS is lost".to_owned())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_on_its_way_is_not_taken_for_lost() {
+        let mut losses = Losses { read: 11, ..Losses::default() };
+        assert_eq!(losses.at_a_look(12), 0, "it may come yet");
+        losses.read = 12;
+        assert_eq!(losses.at_a_look(12), 0);
+        assert_eq!(losses.at_a_look(20), 7, "of eight one may come yet");
+        assert_eq!(losses.at_a_look(20), 1, "it did not");
+        assert_eq!((losses.at_a_look(20), losses.at_the_end(23), losses.at_the_end(23)), (0, 3, 0));
+    }
 }
