@@ -17,8 +17,6 @@ pub enum Source {
     Stdio(Setting<Format>),
     /// Made-up messages.
     Generator(Generator),
-    /// A channel of the broker inside the process, for tests.
-    Memory(Memory),
 }
 
 /// Where messages go.
@@ -34,8 +32,6 @@ pub enum Sink {
     File(FileEnd),
     /// Standard output.
     Stdio(Setting<Format>),
-    /// A channel of the broker inside the process, for tests.
-    Memory(Memory),
 }
 
 /// Which connector a source or sink is of.
@@ -54,8 +50,6 @@ pub enum Connector {
     Stdio,
     /// `generator`
     Generator,
-    /// `memory`
-    Memory,
 }
 
 impl Connector {
@@ -68,7 +62,6 @@ impl Connector {
             Self::File => "file",
             Self::Stdio => "stdio",
             Self::Generator => "generator",
-            Self::Memory => "memory",
         }
     }
 }
@@ -83,7 +76,6 @@ impl Source {
             Self::File(_) => Connector::File,
             Self::Stdio(_) => Connector::Stdio,
             Self::Generator(_) => Connector::Generator,
-            Self::Memory(_) => Connector::Memory,
         }
     }
 }
@@ -97,7 +89,6 @@ impl Sink {
             Self::Nats(_) => Connector::Nats,
             Self::File(_) => Connector::File,
             Self::Stdio(_) => Connector::Stdio,
-            Self::Memory(_) => Connector::Memory,
         }
     }
 }
@@ -141,11 +132,4 @@ pub struct Generator {
     pub headers: Vec<(String, Option<String>)>,
     /// The channel that messages say they came from; `generator`.
     pub channel: Setting<String>,
-}
-
-/// A channel of the broker inside the process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// Its name.
-    pub channel: Located<String>,
 }

@@ -20,6 +20,7 @@ mod nearest;
 mod node;
 mod pipeline;
 mod plugin;
+mod profile;
 mod read;
 mod schema;
 mod secret;
@@ -28,7 +29,7 @@ mod units;
 mod within;
 mod yaml;
 
-pub use connector::{Connector, FileEnd, Format, Generator, Memory, Sink, Source};
+pub use connector::{Connector, FileEnd, Format, Generator, Sink, Source};
 pub use diagnostic::{Code, Diagnostic, Diagnostics};
 pub use egress::{ClientCert, Dns, EgressGrant, EgressMode, EgressRule, NodeEgress, NodeTls, Roots, SecretHeader};
 pub use environment::{Environment, NoEnvironment, ProcessEnvironment};
@@ -43,17 +44,18 @@ pub use load::{configuration_bytes, load_node, load_pipeline, read_node, read_pi
 pub use location::{Located, Location, Setting, SourceText};
 pub use may_name::{Listed, MayName};
 pub use nats::{
-    ConsumerSpec, InDoubt, JetStreamSink, JetStreamSource, NatsAuth, NatsConnection, NatsKey, NatsSink, NatsSource,
+    ConsumerSpec, InDoubt, JetStreamSink, JetStreamSource, NatsAuth, NatsCluster, NatsConnection, NatsKey, NatsSink, NatsSource,
     NatsTls, NatsWindow, Retention, Storage, StreamSpec, nats_connections,
 };
 pub use node::{
     Admin, Audit, AuditMode, AuditTarget, AuditTopic, Cache, Log, LogFormat, LogLevel, Mode, Node, OnUnavailable,
-    connections,
+    TapLevel, connections,
 };
 pub use pipeline::{Delivery, Order, Pipeline, Window};
 pub use plugin::{
     Clock, Disposition, Dispositions, Grants, Instance, Limits, Plugin, PluginConfig, PluginLogLevel, Retry,
 };
+pub use profile::{Profile, Profiles};
 pub use schema::{SchemaOf, schema};
 pub use secret::{Secret, SecretSource};
 pub use template::{Part, Template};
@@ -71,5 +73,7 @@ mod nats_tests;
 mod node_tests;
 #[cfg(test)]
 mod pipeline_tests;
+#[cfg(test)]
+mod profile_tests;
 #[cfg(test)]
 mod vector_tests;

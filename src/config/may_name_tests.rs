@@ -30,6 +30,28 @@ fn machine() -> TempDir {
     machine
 }
 
+/// Whoever may not name a secret may name the profile that has it: it goes where the operator says.
+#[test]
+fn a_profile_of_nats_lends_its_credentials_to_a_pipeline_that_may_not_name_them() {
+    let machine = machine();
+    let profile = "brokers: { main: { nats: { servers: nats://n, auth: { nkey: ../private/token } } } }\n";
+    let node = node(&machine, profile);
+    let pipeline =
+        |keys: &str| format!("pipeline: p\nsource: {{ nats: {{ {keys}, subjects: a }} }}\nsink: {{ stdio: }}\n");
+    let good = load(&machine, &node, &pipeline("profile: main")).unwrap();
+    assert!(node.check(&good).is_empty());
+    let resolved = node.resolve_nats(nats_connections(&good).next().unwrap()).unwrap();
+    assert!(matches!(resolved.auth, Some(NatsAuth::Nkey(_))), "{resolved:?}");
+    for (keys, code) in [
+        ("servers: nats://mine, auth: { nkey: ../private/token }", "file.not_listed"),
+        ("servers: nats://mine, profile: main", "key.conflict"),
+        ("profile: main, tls: { ca: schema.json }", "key.conflict"),
+    ] {
+        let found = load(&machine, &node, &pipeline(keys)).unwrap_err();
+        assert_eq!(found.iter().map(|error| error.code.as_str()).collect::<Vec<_>>(), [code], "{keys}");
+    }
+}
+
 fn node(machine: &TempDir, text: &str) -> Node {
     let file = machine.path().join("conf/portcullis.yaml");
     fs::write(&file, text).unwrap();

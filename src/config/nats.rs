@@ -6,11 +6,11 @@ use crate::{Located, Secret, Setting, Start, Template, Tls};
 /// How to reach NATS.
 #[derive(Clone, Debug)]
 pub struct NatsConnection {
-    /// `nats://host:port` or `tls://host:port`, at least one.
-    pub servers: Vec<Located<String>>,
-    /// Who we are; nobody when absent.
+    /// Its servers, or the profile that names them.
+    pub cluster: NatsCluster,
+    /// Who we are; nobody when absent. Always absent where a profile is named: it is the profile's.
     pub auth: Option<NatsAuth>,
-    /// TLS.
+    /// TLS. Always absent where a profile is named.
     pub tls: Option<NatsTls>,
     /// The name in the server's connection list.
     pub client_name: Option<Located<String>>,
@@ -18,6 +18,25 @@ pub struct NatsConnection {
     pub timeout: Option<Located<Duration>>,
     /// The JetStream domain.
     pub domain: Option<Located<String>>,
+}
+
+/// Which servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NatsCluster {
+    /// `nats://host:port` or `tls://host:port`, at least one.
+    Servers(Vec<Located<String>>),
+    /// A profile of the node's file.
+    Profile(Located<String>),
+}
+
+impl NatsConnection {
+    /// The servers that are named here; none where a profile names them.
+    pub fn servers(&self) -> &[Located<String>] {
+        match &self.cluster {
+            NatsCluster::Servers(servers) => servers,
+            NatsCluster::Profile(_) => &[],
+        }
+    }
 }
 
 /// Who we are to a NATS server.

@@ -29,7 +29,7 @@ fn everything_of_a_stream_can_be_typed() {
     let found = load(&pipeline(source, sink)).unwrap();
     let Source::JetStream(source) = &found.sources[0].value else { panic!() };
     assert_eq!(
-        source.connection.servers.iter().map(|s| s.as_str()).collect::<Vec<_>>(),
+        source.connection.servers().iter().map(|s| s.as_str()).collect::<Vec<_>>(),
         ["nats://n1:4222", "tls://[::1]"]
     );
     let Some(NatsAuth::Password { user, password }) = &source.connection.auth else { panic!() };
@@ -78,7 +78,11 @@ fn what_a_server_would_refuse_or_misread_is_refused_with_its_place() {
         (source("servers: ^n1:4222"), "value.invalid"),
         (source("servers: [nats://n1, ^'nats://:4222']"), "value.invalid"),
         (source("servers: ^[]"), "value.invalid"),
-        (source("^profile: main, servers: nats://n"), "setting.not_available"),
+        (source("^profile: main, servers: nats://n"), "key.conflict"),
+        (source("profile: ^Main"), "value.invalid"),
+        (source("profile: main, ^auth: { token: t }"), "key.conflict"),
+        (source("profile: main, ^tls: {}"), "key.conflict"),
+        (sink("subject: a, ^profile: main"), "key.conflict"),
         (source("servers: nats://n, auth: ^{}"), "key.conflict"),
         (source("servers: nats://n, auth: { ^user: u }"), "key.conflict"),
         (source("servers: nats://n, auth: ^{ token: t, nkey: f }"), "key.conflict"),
@@ -118,4 +122,13 @@ fn a_dead_letter_is_kept_by_a_stream_and_never_by_core_nats() {
     assert_eq!(errors(&with("{ nats: { servers: nats://n, subject: dlq } }")), [("connector.not_available", 4, 16)]);
     let chosen = "{ jetstream: { servers: nats://n, subject: 'dlq.{{key}}', allow: dlq.* } }";
     assert_eq!(errors(&with(chosen)), [("value.invalid", 4, 57)]);
+}
+
+#[test]
+fn a_domain_is_refused_where_nothing_reads_it() {
+    let source = |more: &str| format!("{{ nats: {{ servers: nats://n, subjects: a{more} }} }}");
+    let sink = |more: &str| format!("{{ nats: {{ servers: nats://n, subject: b{more} }} }}");
+    assert!(load(&pipeline(&source(""), &sink(""))).is_ok());
+    assert_eq!(errors(&pipeline(&source(", domain: hub"), &sink(""))), [("key.conflict", 2, 51)]);
+    assert_eq!(errors(&pipeline(&source(""), &sink(", domain: hub"))), [("key.conflict", 3, 48)]);
 }

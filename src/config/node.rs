@@ -6,8 +6,8 @@ use std::time::Duration;
 use portcullis_policy::Rule;
 
 use crate::{
-    Ceilings, Cluster, Code, Diagnostic, Diagnostics, EgressGrant, EgressMode, KafkaConnection, LevelLimits, Located,
-    MayName, NodeEgress, Pipeline, Setting, Sink, Source, Tenant, nearest, within,
+    Ceilings, Code, Diagnostic, Diagnostics, EgressGrant, EgressMode, KafkaConnection, LevelLimits, Located, MayName,
+    NodeEgress, Pipeline, Profiles, Setting, Sink, Source, Tenant, nats_connections, nearest, within,
 };
 
 /// The node's settings: `portcullis.yaml` under the environment under the flags.
@@ -17,8 +17,8 @@ pub struct Node {
     pub file: Option<PathBuf>,
     /// How strict to be.
     pub mode: Setting<Mode>,
-    /// Named clusters. Their own `cluster` is never a profile.
-    pub profiles: BTreeMap<String, Located<KafkaConnection>>,
+    /// Named brokers. Their own `cluster` is never a profile.
+    pub profiles: Profiles,
     /// Where audit events go.
     pub audit: Audit,
     /// The administrative listener.
@@ -102,6 +102,19 @@ pub enum OnUnavailable {
 pub struct Admin {
     /// `/metrics`, `/live`, `/ready`; 127.0.0.1:9464. Port 0 takes a free one.
     pub listen: Setting<SocketAddr>,
+    /// What `/tap` shows of messages as they pass, to whoever asks from this machine; nothing.
+    pub tap: Setting<TapLevel>,
+}
+
+/// How much of a message a tap may show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TapLevel {
+    /// Nothing: there are no taps.
+    Off,
+    /// Where it stood, how large it is, how its headers are called, what plugins answered.
+    Headers,
+    /// Keys, values and the values of headers too.
+    Payload,
 }
 
 /// Compiled components on disk.
@@ -160,24 +173,6 @@ impl LogLevel {
 }
 
 impl Node {
-    /// The connection with its profile put in: what it has itself stays, the rest is the profile's.
-    ///
-    /// # Errors
-    /// The profile is not declared.
-    pub fn resolve(&self, connection: &KafkaConnection) -> Result<KafkaConnection, Diagnostic> {
-        let Cluster::Profile(name) = &connection.cluster else {
-            return Ok(connection.clone());
-        };
-        let Some(profile) = self.profiles.get(&name.value) else {
-            return Err(self.unknown_profile(name));
-        };
-        let mut resolved = profile.value.clone();
-        resolved.client_id = connection.client_id.clone().or(resolved.client_id);
-        resolved.librdkafka.retain(|(key, _)| !connection.librdkafka.iter().any(|(own, _)| own.value == key.value));
-        resolved.librdkafka.extend(connection.librdkafka.iter().cloned());
-        Ok(resolved)
-    }
-
     /// What is wrong with a pipeline on this node: an unlisted tenant, an undeclared profile, grants and limits that its
     /// tenant or the node does not allow, what production requires.
     pub fn check(&self, pipeline: &Pipeline) -> Diagnostics {
@@ -187,6 +182,11 @@ impl Node {
         }
         for connection in connections(pipeline) {
             if let Err(diagnostic) = self.resolve(connection) {
+                found.push(diagnostic);
+            }
+        }
+        for connection in nats_connections(pipeline) {
+            if let Err(diagnostic) = self.resolve_nats(connection) {
                 found.push(diagnostic);
             }
         }
@@ -284,16 +284,6 @@ impl Node {
                 Some(pipeline.name.at.diagnostic(Code::TenantUnknown, message).help(help))
             }
         }
-    }
-
-    fn unknown_profile(&self, name: &Located<String>) -> Diagnostic {
-        let file =
-            self.file.as_ref().map_or("the node's file (there is none)".to_owned(), |file| file.display().to_string());
-        let diagnostic = name.at.diagnostic(
-            Code::ProfileUnknown,
-            format!("profile `{}` is not declared under `brokers` of {file}", name.value),
-        );
-        diagnostic.help(nearest::help("declared", Some(name.as_str()), self.profiles.keys()))
     }
 }
 

@@ -8,11 +8,12 @@ mode: production
 brokers:
   main: { kafka: { brokers: "k1:9093,k2:9093", tls: { ca: ca.pem }, sasl: { mechanism: SCRAM-SHA-512, username: pc, password: { env: KAFKA_PASSWORD } }, librdkafka: { a: 1, b: 2 } } }
   local: { kafka: { brokers: "127.0.0.1:${PORT}" } }
+  streams: { nats: { servers: [nats://n1, tls://n2:4222], auth: { credentials: bridge.creds }, tls: { ca: ca.pem }, client_name: node, timeout: 2s, domain: hub } }
 audit: { topic: portcullis.audit, profile: main, mode: buffered, on_unavailable: pause, deadline: 10s }
 tenants:
   acme: {}
   other:
-admin: { listen: 127.0.0.1:0 }
+admin: { listen: 127.0.0.1:0, tap: headers }
 cache: { dir: cache, enabled: false }
 log: { format: json, level: warn }
 "#;
@@ -35,15 +36,16 @@ fn errors(text: &str) -> Vec<(&'static str, usize, usize)> {
 fn every_key_of_the_node_is_read() {
     let node = load(FULL).unwrap_or_else(|found| panic!("{found}"));
     assert_eq!((node.mode.value, node.mode.at.as_ref().map(|at| (at.line, at.col))), (Mode::Production, Some((2, 7))));
-    let main = &node.profiles["main"];
-    assert_eq!((main.at.line, main.sasl.as_ref().unwrap().password.expose()), (4, "hunter2"));
+    assert_eq!(node.profiles["main"].at.line, 4);
+    let main = node.profiles["main"].kafka().unwrap();
+    assert_eq!(main.sasl.as_ref().unwrap().password.expose(), "hunter2");
     let ca = main.tls.as_ref().and_then(|tls| tls.ca.clone()).unwrap();
     assert_eq!(ca.value, PathBuf::from("conf/ca.pem"));
     let Some(AuditTarget::Topic(topic)) = node.audit.target.as_ref().map(|target| &target.value) else { panic!() };
     assert_eq!((topic.topic.as_str(), node.audit.deadline.value), ("portcullis.audit", Duration::from_secs(10)));
     assert_eq!(node.resolve(&topic.connection).unwrap().sasl, main.sasl);
     assert_eq!(node.tenants.keys().collect::<Vec<_>>(), ["acme", "other"]);
-    assert_eq!(node.admin.listen.port(), 0);
+    assert_eq!((node.admin.listen.port(), node.admin.tap.value), (0, TapLevel::Headers));
     assert_eq!((node.cache.enabled.value, node.cache.dir.unwrap().value), (false, PathBuf::from("conf/cache")));
     assert_eq!((node.log.format.value, node.log.level.value), (LogFormat::Json, LogLevel::Warn));
     assert!(!format!("{:?}", node.profiles).contains("hunter2"));
@@ -54,7 +56,7 @@ fn without_a_file_everything_has_its_default() {
     for node in [load_node(None, &NoEnvironment, &Flags::new()).unwrap(), load("").unwrap(), load("# none\n").unwrap()]
     {
         assert_eq!(node.mode, Setting::default_of(Mode::Development));
-        assert_eq!(node.admin.listen.to_string(), "127.0.0.1:9464");
+        assert_eq!((node.admin.listen.to_string().as_str(), node.admin.tap.value), ("127.0.0.1:9464", TapLevel::Off));
         assert!(node.audit.target.is_none() && node.tenants.is_empty() && node.cache.enabled.value);
         assert_eq!(node.log.level.value, LogLevel::Info);
     }
@@ -85,7 +87,7 @@ fn a_variable_reaches_every_kind_of_value() {
         ("PORTCULLIS_AUDIT__PROFILE", "main"),
     ];
     let node = layered("", variables, &Flags::new()).unwrap_or_else(|found| panic!("{found}"));
-    let main = &node.profiles["main"];
+    let main = node.profiles["main"].kafka().unwrap();
     assert_eq!(main.client_id.as_ref().map(|id| id.as_str()), Some("12345"));
     assert_eq!(main.sasl.as_ref().map(|sasl| sasl.password.expose()), Some("$${x}"), "no variables in variables");
     assert_eq!(
@@ -172,7 +174,19 @@ fn bad_input_is_refused_with_its_code_and_place() {
         ("admin: { listen: localhost }\n", "value.invalid", 1, 18),
         ("brokers: { Main: { kafka: { brokers: b } } }\n", "value.invalid", 1, 12),
         ("brokers: { main: { kafka: { profile: b } } }\n", "key.missing", 1, 27),
-        ("brokers: { main: { nats: {}, kafka: { brokers: b } } }\n", "connector.not_available", 1, 20),
+        ("brokers: { main: { kafka: { brokers: b }, nats: { servers: nats://n } } }\n", "key.conflict", 1, 43),
+        ("brokers: { main: { jetstream: { servers: nats://n } } }\n", "key.conflict", 1, 20),
+        ("brokers: { main: {} }\n", "key.missing", 1, 18),
+        ("brokers: { main: { nats: {} } }\n", "key.missing", 1, 26),
+        ("brokers: { main: { nats: { servers: n } } }\n", "value.invalid", 1, 37),
+        ("brokers: { main: { nats: { servers: nats://n, profile: x } } }\n", "key.unknown", 1, 47),
+        ("brokers: { main: { nats: { servers: nats://n, auth: {} } } }\n", "key.conflict", 1, 53),
+        (
+            "audit: { topic: a, profile: main }\nbrokers: { main: { nats: { servers: nats://n } } }\n",
+            "profile.unknown",
+            1,
+            29,
+        ),
         ("adminn: {}\n", "key.unknown", 1, 1),
         ("log: { level: \"${NONE}\" }\n", "env.missing", 1, 16),
         ("log: {}\nlog: {}\n", "key.duplicate", 2, 1),

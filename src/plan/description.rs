@@ -2,14 +2,18 @@
 //! could be. It holds no secret: values that may be one are not read.
 
 use portcullis_config::{
-    AuditTarget, Cluster, Disposition, EgressMode, KafkaConnection, Limits, Located, Location, NatsConnection, Node,
-    Order, Plugin, Setting, Sink, Source, format_duration, format_size,
+    AuditTarget, Cluster, Disposition, EgressMode, KafkaConnection, Located, Location, NatsCluster, NatsConnection,
+    Node, Order, Plugin, Setting, Sink, Source, Tenant, format_duration,
 };
 use serde::Serialize;
 
+mod budgets;
+
+use self::budgets::DEFAULT;
+pub(in crate::plan) use self::budgets::of_plugin;
 use super::remarks;
 use super::{PipelinePlan, Plan, Table};
-use crate::connectors::SinkPlan;
+use crate::connectors::{SinkPlan, SourcePlan};
 use crate::plugin::Wish;
 
 /// Everything that one process will run, for people and programs.
@@ -32,6 +36,21 @@ pub struct NodeDescription {
     pub audit: Option<String>,
     /// Where `/metrics`, `/live` and `/ready` are served.
     pub admin: String,
+    /// What the plugins of all pipelines may use together.
+    pub limits: Vec<BudgetDescription>,
+    /// What those of each tenant may use together.
+    pub tenants: Vec<TenantDescription>,
+}
+
+/// A tenant of the node's file.
+#[derive(Debug, Serialize)]
+pub struct TenantDescription {
+    /// Its name.
+    pub tenant: String,
+    /// `file:line:col`.
+    pub at: String,
+    /// What its plugins may use together.
+    pub limits: Vec<BudgetDescription>,
 }
 
 /// One pipeline.
@@ -72,6 +91,8 @@ pub struct End {
     pub name: String,
     /// What else it resolved to, such as the cluster and the group.
     pub settings: Vec<(&'static str, String)>,
+    /// What the connector may hold, and how long it waits.
+    pub budgets: Vec<BudgetDescription>,
     /// `file:line:col`.
     pub at: String,
 }
@@ -145,7 +166,12 @@ impl Plan {
                 Order::Partition => "of one partition",
                 Order::None => "none",
             },
-            sources: config.sources.iter().map(|from| source(&from.value, &from.at)).collect(),
+            sources: config
+                .sources
+                .iter()
+                .zip(&plan.sources)
+                .map(|(from, plan)| source(&from.value, &from.at, plan))
+                .collect(),
             plugins: config
                 .plugins
                 .iter()
@@ -157,13 +183,7 @@ impl Plan {
                 .as_ref()
                 .zip(plan.dead_letter.as_ref())
                 .map(|(typed, plan)| sink(&typed.value, &typed.at, plan)),
-            budgets: vec![
-                budget("queue.messages", &config.queue.messages, u32::to_string),
-                budget("queue.bytes", &config.queue.bytes, |bytes| format_size(*bytes)),
-                budget("window.messages", &config.window.messages, u32::to_string),
-                budget("window.bytes", &config.window.bytes, |bytes| format_size(*bytes)),
-                budget("drain", &config.drain, |drain| format_duration(*drain)),
-            ],
+            budgets: budgets::of_pipeline(config),
             remarks: remarks::of(self, plan),
         }
     }
@@ -181,7 +201,15 @@ fn node(node: &Node) -> NodeDescription {
             AuditTarget::File(file) => file.display().to_string(),
         }),
         admin: node.admin.listen.value.to_string(),
+        limits: budgets::of_level(&node.limits),
+        tenants: node.tenants.iter().map(|(name, limits)| tenant(name, limits)).collect(),
     }
+}
+
+fn tenant(name: &str, tenant: &Tenant) -> TenantDescription {
+    let mut limits = budgets::of_level(&tenant.limits);
+    limits.push(budgets::share(&tenant.limits));
+    TenantDescription { tenant: name.to_owned(), at: tenant.at.to_string(), limits }
 }
 
 fn described(plugin: &Plugin, table: &Table) -> PluginDescription {
@@ -222,7 +250,7 @@ fn described(plugin: &Plugin, table: &Table) -> PluginDescription {
             ("retry", format!("{} attempts, {min}..{max}", retry.attempts.value)),
         ],
         instance: plugin.instance.value.as_str(),
-        budgets: budgets(&plugin.limits, plugin.grants.egress.is_some()),
+        budgets: of_plugin(&plugin.limits, plugin.grants.egress.is_some()),
     }
 }
 
@@ -249,45 +277,7 @@ fn grants(plugin: &Plugin) -> Vec<GrantDescription> {
     Wish::ALL.into_iter().filter_map(of).collect()
 }
 
-fn budgets(limits: &Limits, network: bool) -> Vec<BudgetDescription> {
-    let size = |bytes: &u64| format_size(*bytes);
-    let mut all = vec![
-        budget("deadline", &limits.deadline, |deadline| format_duration(*deadline)),
-        budget("fuel", &limits.fuel, u64::to_string),
-        budget("memory", &limits.memory_bytes, size),
-        budget("output", &limits.output_bytes, size),
-        budget("log", &limits.log_bytes, size),
-        budget("log_rate", &limits.log_rate_bytes_s, |bytes| format!("{}/s", format_size(*bytes))),
-        budget("host_calls", &limits.host_calls, u64::to_string),
-        budget("handles", &limits.handles, u32::to_string),
-        budget("restarts", &limits.restarts, ToString::to_string),
-        budget("concurrency", &limits.concurrency, u32::to_string),
-    ];
-    if network {
-        let a_second = |name, bytes: Option<&portcullis_config::Located<u64>>| BudgetDescription {
-            name,
-            value: bytes.map(|bytes| format!("{}/s", format_size(bytes.value))),
-            origin: bytes.map_or_else(|| DEFAULT.to_owned(), |bytes| bytes.at.to_string()),
-        };
-        all.extend([
-            budget("connections", &limits.connections, u32::to_string),
-            budget("connects", &limits.connects, ToString::to_string),
-            budget("lookups", &limits.lookups, ToString::to_string),
-            a_second("egress_bytes", limits.egress_bytes.as_ref()),
-            a_second("ingress_bytes", limits.ingress_bytes.as_ref()),
-        ]);
-    }
-    all
-}
-
-const DEFAULT: &str = "default";
-
-fn budget<T>(name: &'static str, setting: &Setting<T>, text: impl Fn(&T) -> String) -> BudgetDescription {
-    let origin = setting.at.as_ref().map_or_else(|| DEFAULT.to_owned(), Location::to_string);
-    BudgetDescription { name, value: Some(text(&setting.value)), origin }
-}
-
-fn source(source: &Source, at: &Location) -> End {
+fn source(source: &Source, at: &Location, plan: &SourcePlan) -> End {
     let (name, settings) = match source {
         Source::Kafka(kafka) => {
             let settings = vec![("cluster", cluster(&kafka.connection)), ("group", kafka.group.value.clone())];
@@ -310,9 +300,9 @@ fn source(source: &Source, at: &Location) -> End {
         }
         Source::Stdio(_) => ("standard input".to_owned(), Vec::new()),
         Source::Generator(generator) => (generator.channel.value.clone(), Vec::new()),
-        Source::Memory(memory) => (memory.channel.value.clone(), Vec::new()),
     };
-    End { connector: source.connector().as_str(), name, settings, at: at.to_string() }
+    let budgets = budgets::of_source(source, plan);
+    End { connector: source.connector().as_str(), name, settings, budgets, at: at.to_string() }
 }
 
 fn sink(typed: &Sink, at: &Location, plan: &SinkPlan) -> End {
@@ -335,7 +325,8 @@ fn sink(typed: &Sink, at: &Location, plan: &SinkPlan) -> End {
         }
         _ => (plan.name(), Vec::new()),
     };
-    End { connector: typed.connector().as_str(), name, settings, at: at.to_string() }
+    let budgets = budgets::of_sink(typed, plan);
+    End { connector: typed.connector().as_str(), name, settings, budgets, at: at.to_string() }
 }
 
 fn allow(patterns: &[Located<String>]) -> Option<(&'static str, String)> {
@@ -347,7 +338,10 @@ fn texts(all: &[Located<String>]) -> String {
 }
 
 fn servers(connection: &NatsConnection) -> String {
-    texts(&connection.servers)
+    match &connection.cluster {
+        NatsCluster::Servers(servers) => texts(servers),
+        NatsCluster::Profile(profile) => format!("profile {}", profile.value),
+    }
 }
 
 fn cluster(connection: &KafkaConnection) -> String {

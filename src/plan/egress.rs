@@ -173,8 +173,8 @@ impl Network {
         let tenant: Option<Arc<str>> = pipeline.tenant.as_ref().map(|tenant| tenant.as_str().into());
         let name: Arc<str> = pipeline.name.as_str().into();
         let actor = crate::pipeline::actor(tenant.as_ref(), &name, linked);
-        Box::new(move |recorder: &Recorder| {
-            Egress::new(Settings {
+        Box::new(move |recorder: &Recorder, withheld: bool| {
+            let settings = Settings {
                 policy: Arc::new(self.policy.with_own(self.own.complete())),
                 rule_tls: self.rule_tls,
                 secrets: self.secrets,
@@ -186,7 +186,8 @@ impl Network {
                 mode: AuditMode::Buffered,
                 resolver: self.resolver,
                 tenant: tenant.unwrap_or_default(),
-            })
+            };
+            if withheld { Egress::withholding(settings) } else { Egress::new(settings) }
         })
     }
 }

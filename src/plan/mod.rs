@@ -3,6 +3,7 @@
 
 mod admission;
 pub(crate) mod description;
+mod drain;
 mod egress;
 pub(crate) mod evidence;
 pub(crate) mod explain;
@@ -219,6 +220,11 @@ impl Typed {
         Self { node, pipelines, wrong: Diagnostics::new(), files: [0; 32] }
     }
 
+    /// The pipelines that could be read.
+    pub(crate) fn pipelines(&self) -> &[Pipeline] {
+        &self.pipelines
+    }
+
     /// Links, configures and completes everything.
     ///
     /// # Errors
@@ -230,7 +236,8 @@ impl Typed {
         check_names(&pipelines, &mut wrong);
         for pipeline in &pipelines {
             wrong.extend(node.check(pipeline));
-            loops::on_nats(pipeline).into_iter().for_each(|diagnostic| wrong.push(diagnostic));
+            let found = loops::on_nats(&node, pipeline).into_iter().chain(drain::within_polls(&node, pipeline));
+            found.for_each(|diagnostic| wrong.push(diagnostic));
         }
         let sandbox = match sandbox(&node, options) {
             Ok(sandbox) => sandbox,
@@ -332,7 +339,7 @@ impl Resolver<'_> {
 }
 
 /// `TENANT/PIPELINE`: what begins the ids of its messages in a stream. Neither name has a `/` in it.
-fn owner(pipeline: &Pipeline) -> String {
+pub(crate) fn owner(pipeline: &Pipeline) -> String {
     let tenant = pipeline.tenant.as_ref().map(|tenant| format!("{}/", tenant.value)).unwrap_or_default();
     format!("{tenant}{}", pipeline.name.value)
 }
@@ -394,10 +401,15 @@ fn check_names(pipelines: &[Pipeline], wrong: &mut Diagnostics) {
 
 fn sandbox(node: &Node, options: &Options<'_>) -> Result<Arc<Sandbox>, String> {
     let enabled = node.cache.enabled.value && !options.no_cache;
-    let folder = node.cache.dir.as_ref().map(|dir| dir.value.clone()).or_else(|| user_cache(options.environment));
+    let folder = cache_folder(node, options.environment);
     // Without a path to itself the program compiles in this process: what is lost is a bound on the compiler.
     let compiler = std::env::current_exe().ok();
     Sandbox::new(SandboxOptions { cache: folder.filter(|_| enabled), compiler }).map_err(|error| error.to_string())
+}
+
+/// Where compiled components are kept, if they are.
+pub(crate) fn cache_folder(node: &Node, environment: &dyn Environment) -> Option<PathBuf> {
+    node.cache.dir.as_ref().map(|dir| dir.value.clone()).or_else(|| user_cache(environment))
 }
 
 /// The user's own cache folder, as the XDG base directory specification names it.

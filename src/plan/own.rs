@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use portcullis_config::{AuditTarget, Cluster, KafkaConnection, NatsConnection, Node, Pipeline};
+use portcullis_config::{AuditTarget, Cluster, KafkaConnection, NatsConnection, Node, Pipeline, Profile};
 use portcullis_policy::{Host, OwnEndpoints, parse_host};
 
 use crate::connectors::Instead;
@@ -37,7 +37,8 @@ impl OwnText {
             _ => None,
         };
         let used = || pipelines.iter().flat_map(portcullis_config::connections);
-        let typed = node.profiles.values().map(|profile| &profile.value).chain(used()).chain(audit);
+        let profiles = || node.profiles.values().map(|profile| &profile.value);
+        let typed = profiles().filter_map(Profile::kafka).chain(used()).chain(audit);
         let mut endpoints: Vec<String> = typed
             .filter_map(|connection| match &connection.cluster {
                 Cluster::Brokers(brokers) => Some(brokers.as_str()),
@@ -46,7 +47,8 @@ impl OwnText {
             .flat_map(|brokers| brokers.split(','))
             .map(|broker| broker.trim().to_owned())
             .collect();
-        endpoints.extend(pipelines.iter().flat_map(portcullis_config::nats_connections).flat_map(nats_endpoints));
+        let nats = pipelines.iter().flat_map(portcullis_config::nats_connections);
+        endpoints.extend(profiles().filter_map(Profile::nats).chain(nats).flat_map(nats_endpoints));
         endpoints.extend(instead.into_iter().flat_map(Instead::endpoints));
         let listen = node.admin.listen.value;
         Self {
@@ -139,7 +141,7 @@ fn host_and_port(text: &str) -> Option<(&str, u16)> {
 
 /// The servers of a NATS connection with their ports.
 fn nats_endpoints(connection: &NatsConnection) -> impl Iterator<Item = String> {
-    connection.servers.iter().map(|server| {
+    connection.servers().iter().map(|server| {
         let endpoint = server.split_once("://").map_or(server.as_str(), |(_, endpoint)| endpoint);
         let has_port = endpoint.rsplit_once(':').is_some_and(|(host, _)| !host.contains(':') || host.ends_with(']'));
         if has_port { endpoint.to_owned() } else { format!("{endpoint}:{NATS_PORT}") }
@@ -278,9 +280,12 @@ mod tests {
         let environment = portcullis_config::NoEnvironment;
         let pipeline =
             portcullis_config::load_pipeline(std::path::Path::new("p.yaml"), text.as_bytes(), &environment).unwrap();
-        let node = portcullis_config::load_node(None, &environment, &portcullis_config::Flags::new()).unwrap();
+        // What a profile names is out of reach also while no pipeline uses it.
+        let node = "brokers: { main: { nats: { servers: nats://10.1.2.5:4333 } } }\n";
+        let file = Some((std::path::Path::new("n.yaml"), node.as_bytes()));
+        let node = portcullis_config::load_node(file, &environment, &portcullis_config::Flags::new()).unwrap();
         let own = || OwnText::of(&node, std::slice::from_ref(&pipeline), None).typed();
-        for server in ["10.1.2.3:4222", "[2606:2800::1]:4222", "10.1.2.4:4224"] {
+        for server in ["10.1.2.3:4222", "[2606:2800::1]:4222", "10.1.2.4:4224", "10.1.2.5:4333"] {
             assert!(own().sockets.contains(&server.parse().unwrap()), "{server}");
         }
         assert!(own().names.iter().any(|(name, port)| (name.as_str(), *port) == ("n.example.com", 4333)));

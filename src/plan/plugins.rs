@@ -43,6 +43,7 @@ pub(super) fn link(
         // The bytes that were looked at are those that are compiled, also where the file is exchanged in between.
         match admission.sandbox.link_file(&admitted.file, spec(pipeline, plugin, levels, left_out)) {
             Ok(linked) => {
+                idle_concurrency(plugin, linked.may_wait()).into_iter().for_each(|found| wrong.push(found));
                 let files = network.as_ref().map(|network| network.files.clone()).unwrap_or_default();
                 locked.push(admission.locked(pipeline, typed, &admitted, files));
                 let egress = network.map(|network| network.maker(pipeline, &linked));
@@ -57,6 +58,20 @@ pub(super) fn link(
         admission.compare(pipeline, &locked, wrong);
     }
     (stages, locked)
+}
+
+/// A lane makes one call at a time of a component that waits for nothing outside: more could not be at work in it.
+fn idle_concurrency(plugin: &Plugin, may_wait: bool) -> Option<Diagnostic> {
+    let concurrency = &plugin.limits.concurrency;
+    let at = concurrency.at.as_ref().filter(|_| concurrency.value > 1 && !may_wait)?;
+    let message = format!(
+        "`concurrency: {}` is not enforced: the component of plugin `{}` imports no network, so it waits for nothing, and each lane makes one call at a time",
+        concurrency.value, plugin.name.value
+    );
+    Some(
+        at.diagnostic(Code::LimitNotEnforced, message)
+            .help("remove it; `lanes` of the pipeline bounds how many calls run at once"),
+    )
 }
 
 /// A network that is left out is one without a rule: it refuses each call and records it.

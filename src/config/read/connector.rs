@@ -4,13 +4,13 @@ use super::kafka::{self, Profiles};
 use super::nats;
 use super::values::{any_text, choice, integer, path, rate, size, text};
 use crate::yaml::{Entry, Kind, Node};
-use crate::{Code, FileEnd, Format, Generator, KafkaConnection, Located, Memory, Setting, Sink, Source, nearest};
+use crate::{Code, FileEnd, Format, Generator, KafkaConnection, Located, Setting, Sink, Source, nearest};
 
 const FORMATS: [(&str, Format); 2] = [("jsonl", Format::JsonLines), ("lines", Format::Lines)];
 
-const SOURCES: [&str; 7] = ["kafka", "jetstream", "nats", "file", "stdio", "generator", "memory"];
-const SINKS: [&str; 6] = ["kafka", "jetstream", "nats", "file", "stdio", "memory"];
-const DEAD_LETTERS: [&str; 5] = ["kafka", "jetstream", "file", "stdio", "memory"];
+const SOURCES: [&str; 6] = ["kafka", "jetstream", "nats", "file", "stdio", "generator"];
+const SINKS: [&str; 5] = ["kafka", "jetstream", "nats", "file", "stdio"];
+const DEAD_LETTERS: [&str; 4] = ["kafka", "jetstream", "file", "stdio"];
 
 /// `source:`, one of them. `group` is the default of a Kafka group.
 pub(super) fn source(cx: &mut Context<'_>, node: &Node, group: Option<&str>) -> Option<Located<Source>> {
@@ -21,8 +21,7 @@ pub(super) fn source(cx: &mut Context<'_>, node: &Node, group: Option<&str>) -> 
         "nats" => Source::Nats(Box::new(nats::source(cx, value)?)),
         "file" => Source::File(file(cx, value, true)?),
         "stdio" => Source::Stdio(stdio(cx, value)?),
-        "generator" => Source::Generator(generator(cx, value)?),
-        _ => Source::Memory(memory(cx, value)?),
+        _ => Source::Generator(generator(cx, value)?),
     };
     Some(Located::new(source, node.at.clone()))
 }
@@ -54,8 +53,7 @@ fn any_sink(
         "nats" => Sink::Nats(Box::new(nats::sink(cx, value)?)),
         "kafka" => Sink::Kafka(Box::new(kafka::sink(cx, value, profiles, templates)?)),
         "file" => Sink::File(file(cx, value, false)?),
-        "stdio" => Sink::Stdio(stdio(cx, value)?),
-        _ => Sink::Memory(memory(cx, value)?),
+        _ => Sink::Stdio(stdio(cx, value)?),
     };
     Some(Located::new(sink, node.at.clone()))
 }
@@ -163,11 +161,4 @@ fn headers(cx: &mut Context<'_>, node: &Node) -> Option<Vec<(String, Option<Stri
         false => Some((entry.key.clone(), Some(any_text(cx, &entry.value)?.value))),
     });
     Some(headers.collect())
-}
-
-fn memory(cx: &mut Context<'_>, node: &Node) -> Option<Memory> {
-    let mut fields = Fields::of(cx, node, "`memory`")?;
-    let channel = fields.required(cx, "channel", text);
-    fields.finish(cx);
-    Some(Memory { channel: channel? })
 }

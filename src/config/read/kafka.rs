@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::Context;
+use super::destination::{Place, destination, is_name_char};
 use super::fields::Fields;
 use super::values::{
     choice, duration, integer_u32, list, name, path_of_file, path_of_secret_file, secret, shown, size, text,
@@ -8,7 +9,7 @@ use super::values::{
 use crate::yaml::{Kind, Node};
 use crate::{
     Cluster, Code, Compression, Isolation, KafkaConnection, KafkaSink, KafkaSource, Located, OutOfRange, Queue, Sasl,
-    SaslMechanism, Secret, Setting, Start, Template, Tls, nearest,
+    SaslMechanism, Secret, Setting, Start, Tls,
 };
 
 /// Whether a connection may say `profile:` instead of `brokers:`.
@@ -56,12 +57,7 @@ pub(super) fn source(cx: &mut Context<'_>, node: &Node, group: Option<&str>) -> 
 pub(super) fn sink(cx: &mut Context<'_>, node: &Node, profiles: Profiles<'_>, templates: bool) -> Option<KafkaSink> {
     let mut fields = Fields::of(cx, node, "a Kafka sink")?;
     let connection = connection(cx, &mut fields, profiles);
-    let topic = fields.required(cx, "topic", |cx, node| topic_template(cx, node, templates));
-    let allow =
-        fields.optional(cx, "allow", |cx, node| list(cx, node, true, |cx, node| topic_pattern(cx, node, "topics")));
-    if let Some(topic) = &topic {
-        check_allow(cx, topic, &fields, "topic");
-    }
+    let (topic, allow) = destination(cx, &mut fields, &TOPIC, templates);
     let compressions = [
         ("none", Compression::None),
         ("gzip", Compression::Gzip),
@@ -78,7 +74,7 @@ pub(super) fn sink(cx: &mut Context<'_>, node: &Node, profiles: Profiles<'_>, te
     Some(KafkaSink {
         connection: connection?,
         topic: topic?,
-        allow: allow.unwrap_or_default(),
+        allow,
         compression: Setting::or(compression, Compression::None),
         linger,
         max_message_bytes,
@@ -213,6 +209,13 @@ pub(super) fn is_broker(broker: &str) -> bool {
 
 fn tls(cx: &mut Context<'_>, node: &Node) -> Option<Tls> {
     let mut fields = Fields::of(cx, node, "`tls`")?;
+    let files = tls_files(cx, &mut fields);
+    fields.finish(cx);
+    Some(files)
+}
+
+/// What `tls` of Kafka and of NATS have in common. Reads its keys out of `fields`.
+pub(super) fn tls_files(cx: &mut Context<'_>, fields: &mut Fields<'_>) -> Tls {
     let ca = fields.optional(cx, "ca", path_of_file);
     let cert = fields.optional(cx, "cert", path_of_file);
     let key = fields.optional(cx, "key", path_of_secret_file);
@@ -221,8 +224,7 @@ fn tls(cx: &mut Context<'_>, node: &Node) -> Option<Tls> {
     }
     let message = "cannot be switched: a certificate that is not verified protects nothing";
     fields.refuse(cx, "verify", Code::SettingNotAvailable, message, "name the authority that signed it with `ca`");
-    fields.finish(cx);
-    Some(Tls { ca, cert, key })
+    Tls { ca, cert, key }
 }
 
 fn sasl(cx: &mut Context<'_>, node: &Node) -> Option<Sasl> {
@@ -254,9 +256,7 @@ fn passthrough(cx: &mut Context<'_>, node: &Node) -> Option<Vec<(Located<String>
 
 const TOPIC_HELP: &str = "allowed: letters, digits, `.`, `_` and `-`, at most 249 characters";
 
-pub(super) fn is_topic_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
-}
+const TOPIC: Place = Place { key: "topic", is_legal: is_topic, legal: "topic name", help: TOPIC_HELP };
 
 /// A topic by its name.
 pub(super) fn topic(cx: &mut Context<'_>, node: &Node) -> Option<Located<String>> {
@@ -270,7 +270,7 @@ pub(super) fn topic(cx: &mut Context<'_>, node: &Node) -> Option<Located<String>
 }
 
 fn is_topic(name: &str) -> bool {
-    (1..=249).contains(&name.len()) && name != "." && name != ".." && name.chars().all(is_topic_char)
+    (1..=249).contains(&name.len()) && name != "." && name != ".." && name.chars().all(is_name_char)
 }
 
 fn without_repeats(cx: &mut Context<'_>, topics: Vec<Located<String>>) -> Vec<Located<String>> {
@@ -282,64 +282,4 @@ fn without_repeats(cx: &mut Context<'_>, topics: Vec<Located<String>>) -> Vec<Lo
         }
     }
     topics
-}
-
-fn topic_template(cx: &mut Context<'_>, node: &Node, templates: bool) -> Option<Located<Template>> {
-    let typed = text(cx, node)?;
-    let template = match Template::parse(&typed.value) {
-        Ok(template) => template,
-        Err(message) => {
-            cx.say(&typed.at, Code::ValueInvalid, message, "allowed: {{key}}, {{channel}}, {{header.NAME}}");
-            return None;
-        }
-    };
-    match template.fixed() {
-        Some(name) if !is_topic(name) => {
-            cx.say(&typed.at, Code::ValueInvalid, format!("`{}` is no topic name", shown(node)), TOPIC_HELP);
-            None
-        }
-        None if !templates => {
-            let message = "a message must not choose where it is kept as evidence: the topic here is fixed";
-            cx.say(&typed.at, Code::ValueInvalid, message, "write the name of the topic");
-            None
-        }
-        _ => Some(Located::new(template, typed.at)),
-    }
-}
-
-/// A pattern of `allow`; `of` says of what.
-pub(super) fn topic_pattern(cx: &mut Context<'_>, node: &Node, of: &'static str) -> Option<Located<String>> {
-    let pattern = text(cx, node)?;
-    if !pattern.chars().all(|c| is_topic_char(c) || c == '*') {
-        let message = format!("`{}` is no pattern of {of}", shown(node));
-        cx.say(
-            &pattern.at,
-            Code::ValueInvalid,
-            message,
-            "allowed: letters, digits, `.`, `_`, `-`, and `*` for any characters but `.`",
-        );
-        return None;
-    }
-    Some(pattern)
-}
-
-/// `allow` is there exactly where messages choose. `what` is a topic or a subject.
-pub(super) fn check_allow(cx: &mut Context<'_>, template: &Located<Template>, fields: &Fields<'_>, what: &'static str) {
-    match (template.fixed(), fields.entry("allow")) {
-        (None, None) => {
-            let message = format!("a {what} that messages choose needs `allow`");
-            cx.say(
-                &template.at,
-                Code::KeyMissing,
-                message,
-                "add the patterns that the result must match, such as `allow: [\"orders.*\"]`",
-            );
-        }
-        (Some(_), Some(entry)) => {
-            let help =
-                nearest::help("remove it; of effect only beside", None, ["{{key}}", "{{channel}}", "{{header.NAME}}"]);
-            cx.say(&entry.key_at, Code::KeyConflict, format!("`allow` has no effect: the {what} is fixed"), help);
-        }
-        _ => {}
-    }
 }

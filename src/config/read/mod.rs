@@ -2,6 +2,7 @@
 //! that one pass finds all errors of a file.
 
 mod connector;
+mod destination;
 mod egress;
 mod fields;
 mod inline;

@@ -1,15 +1,16 @@
 use std::time::Duration;
 
 use super::Context;
+use super::destination::{Place, destination, is_name_char};
 use super::fields::Fields;
-use super::kafka::{check_allow, is_broker, is_topic_char, topic_pattern};
+use super::kafka::{is_broker, tls_files};
 use super::values::{
-    boolean, choice, duration, integer_u32, list, path_of_file, path_of_secret_file, secret, shown, size, text,
+    boolean, choice, duration, integer_u32, list, name as profile_name, path_of_secret_file, secret, shown, size, text,
 };
 use crate::yaml::{Kind, Node};
 use crate::{
-    Code, InDoubt, JetStreamSink, JetStreamSource, Located, NatsAuth, NatsConnection, NatsKey, NatsSink, NatsSource,
-    NatsTls, NatsWindow, Setting, Template, Tls,
+    Code, InDoubt, JetStreamSink, JetStreamSource, Located, NatsAuth, NatsCluster, NatsConnection, NatsKey, NatsSink,
+    NatsSource, NatsTls, NatsWindow, Setting,
 };
 
 mod specs;
@@ -22,10 +23,19 @@ const PATTERN_HELP: &str =
     "allowed: tokens with `.` between them; `*` stands for one whole token, `>` for all that follow";
 const NAME_HELP: &str = "allowed: at most 255 characters, without white space, `.`, `*`, `>`, `/` and `\\`";
 
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Use {
+    JetStream,
+    Core,
+    /// Of both, and named by a profile: it names none itself.
+    Profile,
+}
+
 /// `jetstream:` of a source.
 pub(super) fn jetstream_source(cx: &mut Context<'_>, node: &Node) -> Option<JetStreamSource> {
     let mut fields = Fields::of(cx, node, "a JetStream source")?;
-    let connection = connection(cx, &mut fields);
+    let connection = connection(cx, &mut fields, Use::JetStream);
     let stream = fields.required(cx, "stream", name);
     let consumer = fields.required(cx, "consumer", name);
     let create_stream = fields.optional(cx, "create_stream", stream_spec);
@@ -52,8 +62,8 @@ pub(super) fn jetstream_source(cx: &mut Context<'_>, node: &Node) -> Option<JetS
 /// `jetstream:` of a sink or dead letter queue. Only where `templates` says so may the subject be one.
 pub(super) fn jetstream_sink(cx: &mut Context<'_>, node: &Node, templates: bool) -> Option<JetStreamSink> {
     let mut fields = Fields::of(cx, node, "a JetStream sink")?;
-    let connection = connection(cx, &mut fields);
-    let (subject, allow) = destination(cx, &mut fields, templates);
+    let connection = connection(cx, &mut fields, Use::JetStream);
+    let (subject, allow) = destination(cx, &mut fields, &SUBJECT, templates);
     let stream = fields.optional(cx, "stream", name);
     let create_stream = fields.optional(cx, "create_stream", stream_spec);
     if let (Some(entry), None) = (fields.entry("create_stream"), fields.entry("stream")) {
@@ -66,7 +76,7 @@ pub(super) fn jetstream_sink(cx: &mut Context<'_>, node: &Node, templates: bool)
     Some(JetStreamSink {
         connection: connection?,
         subject: subject?,
-        allow: allow.unwrap_or_default(),
+        allow,
         stream,
         create_stream,
         window,
@@ -77,7 +87,7 @@ pub(super) fn jetstream_sink(cx: &mut Context<'_>, node: &Node, templates: bool)
 /// `nats:` of a source.
 pub(super) fn source(cx: &mut Context<'_>, node: &Node) -> Option<NatsSource> {
     let mut fields = Fields::of(cx, node, "a NATS source")?;
-    let connection = connection(cx, &mut fields);
+    let connection = connection(cx, &mut fields, Use::Core);
     let subjects = fields.required(cx, "subjects", |cx, node| list(cx, node, true, subjects_of));
     let queue_group = fields.optional(cx, "queue_group", name);
     let key = fields.optional(cx, "key", key);
@@ -95,8 +105,8 @@ pub(super) fn source(cx: &mut Context<'_>, node: &Node) -> Option<NatsSource> {
 /// `nats:` of a sink.
 pub(super) fn sink(cx: &mut Context<'_>, node: &Node) -> Option<NatsSink> {
     let mut fields = Fields::of(cx, node, "a NATS sink")?;
-    let connection = connection(cx, &mut fields);
-    let (subject, allow) = destination(cx, &mut fields, true);
+    let connection = connection(cx, &mut fields, Use::Core);
+    let (subject, allow) = destination(cx, &mut fields, &SUBJECT, true);
     let window = fields.optional(cx, "window", window);
     let ways = [("drop", InDoubt::Drop), ("resend", InDoubt::Resend)];
     let in_doubt = fields.optional(cx, "in_doubt", |cx, node| choice(cx, node, &ways));
@@ -104,40 +114,77 @@ pub(super) fn sink(cx: &mut Context<'_>, node: &Node) -> Option<NatsSink> {
     Some(NatsSink {
         connection: connection?,
         subject: subject?,
-        allow: allow.unwrap_or_default(),
+        allow,
         window,
         in_doubt: Setting::or(in_doubt, InDoubt::Drop),
     })
 }
 
+/// `nats:` of a profile.
+pub(super) fn profile(cx: &mut Context<'_>, node: &Node) -> Option<NatsConnection> {
+    let mut fields = Fields::of(cx, node, "a NATS profile")?;
+    let connection = connection(cx, &mut fields, Use::Profile);
+    fields.finish(cx);
+    connection
+}
+
 /// What is common to all that speaks to a NATS server. Reads its keys out of `fields`.
-fn connection(cx: &mut Context<'_>, fields: &mut Fields<'_>) -> Option<NatsConnection> {
-    let servers = fields.required(cx, "servers", |cx, node| list(cx, node, true, server));
-    fields.refuse(
-        cx,
-        "profile",
-        Code::SettingNotAvailable,
-        "is of Kafka clusters only in this version",
-        "write `servers: [nats://host:4222]`",
-    );
+fn connection(cx: &mut Context<'_>, fields: &mut Fields<'_>, of: Use) -> Option<NatsConnection> {
+    let profiles = of != Use::Profile;
+    let servers = fields.optional(cx, "servers", |cx, node| list(cx, node, true, server));
+    let profile = if profiles { fields.optional(cx, "profile", profile_name) } else { None };
     let auth = fields.optional(cx, "auth", auth);
     let tls = fields.optional(cx, "tls", tls);
     let client_name = fields.optional(cx, "client_name", text);
     let timeouts = Duration::from_millis(100)..=Duration::from_secs(60);
     let timeout = fields.optional(cx, "timeout", |cx, node| duration(cx, node, timeouts));
-    let domain = fields.optional(cx, "domain", name);
+    let domain = if of == Use::Core {
+        let message = "has no effect: only JetStream has domains";
+        fields.refuse(cx, "domain", Code::KeyConflict, message, "remove it, or use `jetstream:`");
+        None
+    } else {
+        fields.optional(cx, "domain", name)
+    };
+    let cluster = cluster(cx, fields, servers, profile, profiles)?;
     // What was typed and cannot be had is said already; without it the connection would be another one.
     if fields.entry("auth").is_some() && auth.is_none() || fields.entry("tls").is_some() && tls.is_none() {
         return None;
     }
-    Some(NatsConnection {
-        servers: servers.filter(|servers| !servers.is_empty())?,
-        auth,
-        tls,
-        client_name,
-        timeout,
-        domain,
-    })
+    Some(NatsConnection { cluster, auth, tls, client_name, timeout, domain })
+}
+
+fn cluster(
+    cx: &mut Context<'_>,
+    fields: &Fields<'_>,
+    servers: Option<Vec<Located<String>>>,
+    profile: Option<Located<String>>,
+    profiles: bool,
+) -> Option<NatsCluster> {
+    let named = fields.entry("profile").filter(|_| profiles);
+    match (fields.entry("servers"), named) {
+        (Some(_), Some(named)) => {
+            cx.say(&named.key_at, Code::KeyConflict, "`profile` beside `servers`", "keep one of the two");
+            None
+        }
+        (Some(_), None) => servers.filter(|servers| !servers.is_empty()).map(NatsCluster::Servers),
+        (None, Some(_)) => {
+            for key in ["auth", "tls"] {
+                if let Some(entry) = fields.entry(key) {
+                    let message = format!("`{key}` beside `profile` has no effect: it is the profile's");
+                    cx.say(&entry.key_at, Code::KeyConflict, message, "remove it, or name `servers`");
+                }
+            }
+            profile.map(NatsCluster::Profile)
+        }
+        (None, None) => {
+            let (message, help) = match profiles {
+                true => ("no `servers` and no `profile`", "add `servers: nats://host:4222`, or `profile: name`"),
+                false => ("a profile needs `servers`", "add `servers: nats://host:4222`"),
+            };
+            cx.say(fields.at(), Code::KeyMissing, message, help);
+            None
+        }
+    }
 }
 
 fn server(cx: &mut Context<'_>, node: &Node) -> Option<Located<String>> {
@@ -189,61 +236,17 @@ fn auth(cx: &mut Context<'_>, node: &Node) -> Option<NatsAuth> {
 
 fn tls(cx: &mut Context<'_>, node: &Node) -> Option<NatsTls> {
     let mut fields = Fields::of(cx, node, "`tls` of NATS")?;
-    let ca = fields.optional(cx, "ca", path_of_file);
-    let cert = fields.optional(cx, "cert", path_of_file);
-    let key = fields.optional(cx, "key", path_of_secret_file);
+    let files = tls_files(cx, &mut fields);
     let first = fields.optional(cx, "first", boolean);
-    if let (Some(entry), None) | (None, Some(entry)) = (fields.entry("cert"), fields.entry("key")) {
-        cx.say(&entry.key_at, Code::KeyConflict, "`cert` and `key` belong together", "give both, or none");
-    }
-    let message = "cannot be switched: a certificate that is not verified protects nothing";
-    fields.refuse(cx, "verify", Code::SettingNotAvailable, message, "name the authority that signed it with `ca`");
     fields.finish(cx);
-    Some(NatsTls { files: Tls { ca, cert, key }, first: Setting::or(first, false) })
+    Some(NatsTls { files, first: Setting::or(first, false) })
 }
 
-type Destination = (Option<Located<Template>>, Option<Vec<Located<String>>>);
-
-fn destination(cx: &mut Context<'_>, fields: &mut Fields<'_>, templates: bool) -> Destination {
-    let subject = fields.required(cx, "subject", |cx, node| subject_template(cx, node, templates));
-    let allow =
-        fields.optional(cx, "allow", |cx, node| list(cx, node, true, |cx, node| topic_pattern(cx, node, "subjects")));
-    if let Some(subject) = &subject {
-        check_allow(cx, subject, fields, "subject");
-    }
-    (subject, allow)
-}
-
-fn subject_template(cx: &mut Context<'_>, node: &Node, templates: bool) -> Option<Located<Template>> {
-    let typed = text(cx, node)?;
-    let template = match Template::parse(&typed.value) {
-        Ok(template) => template,
-        Err(message) => {
-            cx.say(&typed.at, Code::ValueInvalid, message, "allowed: {{key}}, {{channel}}, {{header.NAME}}");
-            return None;
-        }
-    };
-    match template.fixed() {
-        Some(subject) if !is_subject(subject) => {
-            cx.say(
-                &typed.at,
-                Code::ValueInvalid,
-                format!("`{}` is no subject to publish to", shown(node)),
-                SUBJECT_HELP,
-            );
-            None
-        }
-        None if !templates => {
-            let message = "a message must not choose where it is kept as evidence: the subject here is fixed";
-            cx.say(&typed.at, Code::ValueInvalid, message, "write the subject");
-            None
-        }
-        _ => Some(Located::new(template, typed.at)),
-    }
-}
+const SUBJECT: Place =
+    Place { key: "subject", is_legal: is_subject, legal: "subject to publish to", help: SUBJECT_HELP };
 
 fn is_subject(subject: &str) -> bool {
-    let characters = subject.chars().all(is_topic_char);
+    let characters = subject.chars().all(is_name_char);
     characters && subject.len() <= 249 && subject.split('.').all(|token| !token.is_empty())
 }
 

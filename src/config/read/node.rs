@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -8,14 +7,18 @@ use super::fields::Fields;
 use super::kafka::{Profiles, connection, topic};
 use super::levels::{Level, ceilings, limits, tenants};
 use super::may_name::may_name;
+use super::nats;
 use super::node_egress::egress;
 use super::values::{boolean, choice, choice_or_refused, duration, key_is_name, path, shown, text};
+use crate::profile::check_kafka;
 use crate::yaml::{Kind, Node as Tree};
 use crate::{
-    Admin, Audit, AuditMode, AuditTarget, AuditTopic, Cache, Code, KafkaConnection, Located, Log, LogFormat, LogLevel,
-    Mode, Node, OnUnavailable, Setting, within,
+    Admin, Audit, AuditMode, AuditTarget, AuditTopic, Cache, Code, Located, Log, LogFormat, LogLevel, Mode, Node,
+    OnUnavailable, Profile, Setting, TapLevel, within,
 };
 
+const TAP_LEVELS: [(&str, TapLevel); 3] =
+    [("off", TapLevel::Off), ("headers", TapLevel::Headers), ("payload", TapLevel::Payload)];
 const MODES: [(&str, Mode); 2] = [("development", Mode::Development), ("production", Mode::Production)];
 
 /// The root of the node's settings, layers merged. `file` is the node's file where there is one.
@@ -74,12 +77,12 @@ fn names_no_topic(audit: &Tree) -> bool {
     matches!(&audit.kind, Kind::Map(entries) if !entries.iter().any(|entry| entry.key == "topic"))
 }
 
-fn profiles(cx: &mut Context<'_>, node: &Tree) -> Option<BTreeMap<String, Located<KafkaConnection>>> {
+fn profiles(cx: &mut Context<'_>, node: &Tree) -> Option<crate::Profiles> {
     let Kind::Map(entries) = &node.kind else {
         Fields::of(cx, node, "`brokers`")?;
         return None;
     };
-    let mut profiles = BTreeMap::new();
+    let mut profiles = crate::Profiles::new();
     for entry in entries {
         let legal = key_is_name(cx, &entry.key, &entry.key_at);
         if let (true, Some(profile)) = (legal, profile(cx, &entry.value)) {
@@ -89,23 +92,33 @@ fn profiles(cx: &mut Context<'_>, node: &Tree) -> Option<BTreeMap<String, Locate
     Some(profiles)
 }
 
-fn profile(cx: &mut Context<'_>, node: &Tree) -> Option<KafkaConnection> {
+fn profile(cx: &mut Context<'_>, node: &Tree) -> Option<Profile> {
     let mut fields = Fields::of(cx, node, "a profile of brokers")?;
-    let message = "is not available in this version";
-    for key in ["nats", "jetstream"] {
-        fields.refuse(cx, key, Code::ConnectorNotAvailable, message, "available: kafka");
-    }
-    let connection = fields.required(cx, "kafka", |cx, node| {
+    let kafka = fields.optional(cx, "kafka", |cx, node| {
         let mut fields = Fields::of(cx, node, "a Kafka profile")?;
         let connection = connection(cx, &mut fields, Profiles::No);
         fields.finish(cx);
-        connection
+        Some(Profile::Kafka(Box::new(connection?)))
     });
+    let nats = fields.optional(cx, "nats", |cx, node| Some(Profile::Nats(Box::new(nats::profile(cx, node)?))));
+    let message = "is no kind of brokers: its servers are a profile of NATS";
+    fields.refuse(cx, "jetstream", Code::KeyConflict, message, "write `nats: { servers: [nats://host:4222] }`");
     fields.finish(cx);
-    connection
+    match (fields.entry("kafka"), fields.entry("nats")) {
+        (Some(_), Some(second)) => {
+            let message = "a profile is of one kind, and `nats` beside `kafka` is a second";
+            cx.say(&second.key_at, Code::KeyConflict, message, "give each a name of its own");
+            None
+        }
+        (None, None) if fields.entry("jetstream").is_none() => {
+            cx.say(&node.at, Code::KeyMissing, "a profile says no kind of brokers", "allowed: kafka, nats");
+            None
+        }
+        _ => kafka.or(nats),
+    }
 }
 
-fn audit(cx: &mut Context<'_>, node: Option<&Tree>, profiles: &BTreeMap<String, Located<KafkaConnection>>) -> Audit {
+fn audit(cx: &mut Context<'_>, node: Option<&Tree>, profiles: &crate::Profiles) -> Audit {
     let mut audit = Audit {
         target: None,
         mode: Setting::default_of(AuditMode::Buffered),
@@ -136,11 +149,7 @@ fn audit(cx: &mut Context<'_>, node: Option<&Tree>, profiles: &BTreeMap<String, 
 
 const CONNECTION_KEYS: [&str; 6] = ["profile", "brokers", "tls", "sasl", "client_id", "librdkafka"];
 
-fn audit_target(
-    cx: &mut Context<'_>,
-    fields: &mut Fields<'_>,
-    profiles: &BTreeMap<String, Located<KafkaConnection>>,
-) -> Option<AuditTarget> {
+fn audit_target(cx: &mut Context<'_>, fields: &mut Fields<'_>, profiles: &crate::Profiles) -> Option<AuditTarget> {
     let topic = fields.optional(cx, "topic", topic);
     let file = fields.optional(cx, "file", path);
     if let (Some(_), Some(file)) = (fields.entry("topic"), fields.entry("file")) {
@@ -163,20 +172,20 @@ fn audit_target(
     }
     let connection = connection(cx, fields, Profiles::Yes);
     if let Some(crate::Cluster::Profile(name)) = connection.as_ref().map(|connection| &connection.cluster)
-        && !profiles.contains_key(&name.value)
+        && let Err(diagnostic) = check_kafka(profiles, name)
     {
-        let message = format!("profile `{}` is not declared under `brokers`", name.value);
-        let help = crate::nearest::help("declared", Some(name.as_str()), profiles.keys());
-        cx.say(&name.at, Code::ProfileUnknown, message, help);
+        cx.found.push(diagnostic);
     }
     Some(AuditTarget::Topic(Box::new(AuditTopic { topic: topic?, connection: connection? })))
 }
 
 fn admin(cx: &mut Context<'_>, node: Option<&Tree>) -> Admin {
     let default = SocketAddr::from(([127, 0, 0, 1], 9464));
-    let mut admin = Admin { listen: Setting::default_of(default) };
+    let mut admin = Admin { listen: Setting::default_of(default), tap: Setting::default_of(TapLevel::Off) };
     let Some(mut fields) = node.and_then(|node| Fields::of(cx, node, "`admin`")) else { return admin };
     admin.listen = Setting::or(fields.optional(cx, "listen", listen), default);
+    let tap = fields.optional(cx, "tap", |cx, node| choice(cx, node, &TAP_LEVELS));
+    admin.tap = Setting::or(tap, TapLevel::Off);
     fields.finish(cx);
     admin
 }

@@ -7,12 +7,12 @@ use crate::{Flags, NoEnvironment, load_node, load_pipeline};
 
 /// Every map that a pipeline file can have, empty where that is enough to be asked for its keys.
 const PIPELINES: &[&str] = &[
-    "pipeline: p\nqueue: {}\nwindow: {}\nsource: [{ kafka: { tls: {}, sasl: { password: { env: NOT_SET } } } }, { file: {} }, { stdio: {} }, { generator: {} }, { memory: {} }]\nplugins: [{ on: { retry: {} }, grants: { egress: [{ client_cert: {}, secrets: { a: { env: NOT_SET } } }] }, limits: {} }]\nsink: { kafka: { queue: {} } }\ndead_letter: { file: {} }\n",
+    "pipeline: p\nqueue: {}\nwindow: {}\nsource: [{ kafka: { tls: {}, sasl: { password: { env: NOT_SET } } } }, { file: {} }, { stdio: {} }, { generator: {} }]\nplugins: [{ on: { retry: {} }, grants: { egress: [{ client_cert: {}, secrets: { a: { env: NOT_SET } } }] }, limits: {} }]\nsink: { kafka: { queue: {} } }\ndead_letter: { file: {} }\n",
     "pipeline: p\nsource: { stdio: {} }\nsink: { stdio: {} }\n",
     "pipeline: p\nsource: [{ nats: { auth: {}, tls: {}, window: {} } }, { jetstream: { create_stream: {}, create_consumer: {} } }]\nsink: { nats: {} }\ndead_letter: { jetstream: {} }\n",
 ];
 
-const NODE: &str = "brokers: { main: { kafka: {} } }\naudit: { topic: a }\nadmin: {}\ncache: {}\nlog: {}\negress: { dns: {}, tls: {} }\nceilings: {}\nlimits: { queue: {} }\ntenants: { a: { ceilings: {}, limits: {} } }\npipelines_may_name: {}\n";
+const NODE: &str = "brokers: { main: { kafka: {} }, streams: { nats: {} } }\naudit: { topic: a }\nadmin: {}\ncache: {}\nlog: {}\negress: { dns: {}, tls: {} }\nceilings: {}\nlimits: { queue: {} }\ntenants: { a: { ceilings: {}, limits: {} } }\npipelines_may_name: {}\n";
 
 /// What the reader calls a map of free keys: their values have a schema, they have none.
 const FREE: [&str; 5] = ["`brokers`", "`headers`", "`librdkafka`", "`secrets`", "`tenants`"];

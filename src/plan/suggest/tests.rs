@@ -191,7 +191,6 @@ fn an_address_that_came_from_a_lookup_is_granted_by_its_name() {
         rcode: Some(0),
         reason: None,
         duration_ms: 1,
-        cached: None,
     };
     let events = vec![
         Event::dns_lookup(actor(), lookup),

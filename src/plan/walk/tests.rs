@@ -216,3 +216,103 @@ fn each_stage_tells_seven_steps_up_to_the_one_that_refused() {
     expected.extend([Verdict::Refused, Verdict::NotReached]);
     assert_eq!((verdicts, walked.outcome.step), (expected, Some(6)));
 }
+
+/// What the network layer comes to with the same request: one decision after the other, each by `decide` itself. True where
+/// something may be sent, else the reason of the refusal that the plugin meets.
+fn decided(policy: &Policy, asked: &Asked, answers: &[IpAddr]) -> Result<(), Reason> {
+    let verdict = |request: &Request<'_>, pins: &[Pin]| match decide(policy, request, &facts(pins)) {
+        Decision::Allow(granted) => Ok(granted),
+        Decision::Deny(denied) => Err(denied.reason),
+    };
+    let first_of = |tried: Vec<Result<Granted, Reason>>| {
+        let refused = tried.iter().find_map(|one| one.as_ref().err().copied());
+        if tried.iter().any(Result::is_ok) { Ok(()) } else { refused.map_or(Ok(()), Err) }
+    };
+    let shown = |lookup: &Granted| {
+        let judged: Vec<_> = answers
+            .iter()
+            .map(|address| verdict(&Request::Answer { lookup, address: *address }, &[]).map(|_| *address))
+            .collect();
+        let refused = judged.iter().find_map(|one| one.as_ref().err().copied());
+        let shown: Vec<IpAddr> = judged.into_iter().flatten().collect();
+        if shown.is_empty() { Err(refused.unwrap_or(Reason::CapabilityAbsent)) } else { Ok(shown) }
+    };
+    match asked {
+        Asked::Lookup { name } => {
+            let lookup = verdict(&Request::Lookup { name }, &[])?;
+            if matches!(lookup.effect(), Effect::Lookup(_)) { shown(&lookup).map(drop) } else { Ok(()) }
+        }
+        Asked::Raw { transport, host, port } => match address(host) {
+            Some(ip) => verdict(&to(*transport, SocketAddr::new(ip, *port)), &[]).map(drop),
+            None => {
+                let lookup = verdict(&Request::Lookup { name: host }, &[])?;
+                let Effect::Lookup(name) = lookup.effect() else { panic!("{host} is a name") };
+                let connect = |ip| verdict(&to(*transport, SocketAddr::new(ip, *port)), &[pin_of(name, ip)]);
+                first_of(shown(&lookup)?.into_iter().map(connect).collect())
+            }
+        },
+        Asked::Http { method, scheme, authority, path } => {
+            let http = verdict(&Request::Http { method, scheme, authority, path }, &[])?;
+            let Effect::Http(target) = http.effect() else { panic!("{authority}: an effect of HTTP") };
+            let addresses = match &target.host {
+                Host::Address(ip) => vec![*ip],
+                Host::Name(name) => {
+                    let lookup = verdict(&Request::Lookup { name: name.as_str() }, &[]);
+                    shown(&lookup.unwrap_or_else(|_| http.clone()))?
+                }
+            };
+            let dial = |address| verdict(&Request::HttpDial { http: &http, address }, &[]);
+            first_of(addresses.into_iter().map(dial).collect())
+        }
+    }
+}
+
+#[test]
+fn what_is_explained_is_what_is_decided() {
+    let policies = [
+        parts(&[]),
+        parts(&["https://a.test"]),
+        parts(&["tcp://a.test:443", "udp://a.test:53"]),
+        parts(&["tcp://93.184.216.34:443", "https://*.b.test"]),
+        PolicyParts {
+            node_deny: vec![Rule::parse_deny("93.184.216.0/24").unwrap()],
+            ..parts(&["https://a.test", "tcp://a.test:443"])
+        },
+    ];
+    let requests = [
+        "GET https://a.test/",
+        "POST https://a.test:8443/x",
+        "GET http://a.test/",
+        "GET https://x.b.test/",
+        "GET https://93.184.216.34/",
+        "tcp://a.test:443",
+        "tcp://a.test:80",
+        "udp://a.test:53",
+        "tcp://x.b.test:443",
+        "tcp://93.184.216.34:443",
+        "tcp://127.0.0.1:443",
+        "tcp://169.254.169.254:80",
+        "resolve a.test",
+        "resolve x.b.test",
+        "resolve other.test",
+    ];
+    let answered: [&[&str]; 4] = [
+        &["93.184.216.34"],
+        &["127.0.0.1"],
+        &["10.0.0.1", "203.0.114.9"],
+        &["169.254.169.254", "93.184.216.34", "2606:2800:220:1::1"],
+    ];
+    let (mut allowed, mut refused) = (0, 0);
+    for (number, parts) in policies.iter().enumerate() {
+        for request in requests {
+            for answers in answered {
+                let expected = decided(&Policy::new(parts.clone()), &Asked::parse(request).unwrap(), &ips(answers));
+                let outcome = go(parts, request, answers).outcome;
+                let found = if outcome.allowed { Ok(()) } else { Err(outcome.reason.unwrap()) };
+                assert_eq!(found, expected, "policy {number}, {request}, {answers:?}");
+                if outcome.allowed { allowed += 1 } else { refused += 1 }
+            }
+        }
+    }
+    assert!(allowed >= 25 && refused > 100, "{allowed} allowed, {refused} refused");
+}
