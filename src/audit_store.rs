@@ -243,3 +243,16 @@ impl Confirm for Confirmed {
 fn describe(error: &ConnectorError) -> String {
     error.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_the_audit_says_how_many_events_wait() {
+        let page = include_str!("../docs/audit.md");
+        let sentence = format!("events wait ({CAPACITY} of them); at a quarter of that the pipelines take nothing");
+        assert!(page.contains(&sentence), "{sentence}");
+        assert_eq!(PAUSE_AT * 4, CAPACITY as u64);
+    }
+}

@@ -1,6 +1,7 @@
 //! The explicit list of connectors: from what was typed to settings that are complete, and from those to something that
 //! runs.
 
+mod aside;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod local;
@@ -15,6 +16,8 @@ use portcullis_config::{Diagnostic, Located, Node, Sink as TypedSink, Source as 
 use portcullis_connector_api::{AckMode, Confirm, ConnectorError, Sink, Source};
 
 use crate::pipeline::{ReadCounts, SourceIdentity};
+
+pub use aside::{Place, Preview};
 
 /// Where every Kafka connection goes instead of where its file says: for `portcullis dev`.
 #[derive(Clone, Debug)]
@@ -83,9 +86,11 @@ impl SourcePlan {
             #[cfg(not(feature = "kafka"))]
             TypedSource::Kafka(_) => Err(not_built(&source.at, "kafka")),
             #[cfg(feature = "nats")]
-            TypedSource::JetStream(typed) => Ok(Self::JetStream(Box::new(nats::jetstream_source(typed)))),
+            TypedSource::JetStream(typed) => {
+                nats::jetstream_source(typed, node).map(|settings| Self::JetStream(Box::new(settings)))
+            }
             #[cfg(feature = "nats")]
-            TypedSource::Nats(typed) => Ok(Self::Nats(Box::new(nats::source(typed)))),
+            TypedSource::Nats(typed) => nats::source(typed, node).map(|settings| Self::Nats(Box::new(settings))),
             #[cfg(not(feature = "nats"))]
             TypedSource::JetStream(_) | TypedSource::Nats(_) => Err(not_built(&source.at, "nats")),
             _ => local::source(source).map(Self::Local),
@@ -171,11 +176,10 @@ impl SinkPlan {
             #[cfg(not(feature = "kafka"))]
             TypedSink::Kafka(_) => Err(not_built(&sink.at, "kafka")),
             #[cfg(feature = "nats")]
-            TypedSink::JetStream(typed) => {
-                nats::jetstream_sink(typed, forbidden, pipeline).map(|settings| Self::JetStream(Box::new(settings)))
-            }
+            TypedSink::JetStream(typed) => nats::jetstream_sink(typed, node, forbidden, pipeline)
+                .map(|settings| Self::JetStream(Box::new(settings))),
             #[cfg(feature = "nats")]
-            TypedSink::Nats(typed) => nats::sink(typed, forbidden).map(|settings| Self::Nats(Box::new(settings))),
+            TypedSink::Nats(typed) => nats::sink(typed, node, forbidden).map(|settings| Self::Nats(Box::new(settings))),
             #[cfg(not(feature = "nats"))]
             TypedSink::JetStream(_) | TypedSink::Nats(_) => Err(not_built(&sink.at, "nats")),
             _ => local::sink(sink).map(Self::Local),

@@ -6,16 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use portcullis_audit::{Actor, Event, Recorder};
+use portcullis_audit::{Actor, Event, Receipt, Recorder};
 
 use crate::audit_store;
 use crate::connectors::{SinkPlan, SourcePlan};
 use crate::pipeline::{
-    self, Blueprint, Bounds, Identity, Inlet, PipelineError, ReadCounts, Running, SourceIdentity, Stop,
+    self, Blueprint, Bounds, Identity, Inlet, PipelineError, ReadCounts, Running, SourceIdentity, Stop, Taps,
 };
 use crate::plan::{PipelinePlan, Plan, evidence};
 use crate::telemetry::admin::{self, Admin};
+use crate::telemetry::log;
 use crate::telemetry::readiness::Readiness;
+use crate::telemetry::tap::TapDesk;
 
 /// How long the end waits for the last audit events.
 const AUDIT_DRAIN: Duration = Duration::from_secs(10);
@@ -41,24 +43,16 @@ impl Engine {
     pub(super) fn start(plan: Plan, audit: &audit_store::Target) -> anyhow::Result<Self> {
         let readiness = Readiness::default();
         let stop = Stop::default();
-        let admin = admin::serve(plan.node.admin.listen.value, readiness.clone())?;
+        let desk = Arc::new(TapDesk::new(plan.node.admin.tap.value, plan.pipelines.iter().map(tapped)));
+        let admin = admin::serve(plan.node.admin.listen.value, readiness.clone(), desk.clone())?;
         let audit = audit_store::start(audit, plan.node.audit.deadline.value, readiness.clone(), Some(plan.digest()))?;
         let recorder = audit.recorder;
-        let mut receipts = vec![audit.boot];
-        let mut actors = Vec::new();
-        for pipeline in &plan.pipelines {
-            for stage in &pipeline.stages {
-                receipts.push(recorder.record(evidence::linked(pipeline, stage)));
-                actors.push(evidence::actor_of(pipeline, stage));
-            }
-        }
-        for receipt in receipts {
-            receipt.wait(AUDIT_START).context("the audit does not take the record of the start")?;
-        }
+        let actors = record_start(&plan, &recorder, audit.boot)?;
         let mut pipelines = Vec::new();
         for plan in plan.pipelines {
             let (readiness, full) = (readiness.clone(), audit.full.clone());
-            pipelines.push(pipeline::start(blueprint(plan), &stop, readiness, recorder.clone(), full)?);
+            let taps = desk.taps(plan.config.name.as_str());
+            pipelines.push(pipeline::start(blueprint(plan, taps), &stop, readiness, recorder.clone(), full)?);
         }
         Ok(Self { address: admin.address, stop, pipelines, actors, recorder, _audit_full: audit.full, _admin: admin })
     }
@@ -74,18 +68,13 @@ impl Engine {
                     tracing::warn!(pipeline = %name, unfinished, "ended with messages in work; they come again")
                 }
                 Err(error) => {
-                    tracing::error!(pipeline = %name, error = %describe(&error), "failed");
+                    let (trace_id, span_id) = log::ids(error.trace());
+                    tracing::error!(pipeline = %name, error = %describe(&error), trace_id, span_id, "failed");
                     failed.push(name.to_string());
                 }
             }
         }
-        for actor in self.actors {
-            self.recorder.record(Event::plugin_stopped(actor));
-        }
-        let lost = self.recorder.shutdown(AUDIT_DRAIN);
-        if let Err(error) = lost {
-            bail!("the audit did not take its last events: {error}");
-        }
+        record_end(self.actors, &self.recorder)?;
         if !failed.is_empty() {
             bail!("failed: {}", failed.join(", "));
         }
@@ -111,7 +100,34 @@ impl Engine {
     }
 }
 
-fn describe(error: &PipelineError) -> String {
+/// Records what was linked, and waits until the audit has it.
+pub(super) fn record_start(plan: &Plan, recorder: &Recorder, boot: Receipt) -> anyhow::Result<Vec<Actor>> {
+    let mut receipts = vec![boot];
+    let mut actors = Vec::new();
+    for pipeline in &plan.pipelines {
+        for stage in &pipeline.stages {
+            receipts.push(recorder.record(evidence::linked(pipeline, stage)));
+            actors.push(evidence::actor_of(pipeline, stage));
+        }
+    }
+    for receipt in receipts {
+        receipt.wait(AUDIT_START).context("the audit does not take the record of the start")?;
+    }
+    Ok(actors)
+}
+
+/// Records the end of these plugins, and ends the audit.
+pub(super) fn record_end(actors: Vec<Actor>, recorder: &Recorder) -> anyhow::Result<()> {
+    for actor in actors {
+        recorder.record(Event::plugin_stopped(actor));
+    }
+    match recorder.shutdown(AUDIT_DRAIN) {
+        Ok(_) => Ok(()),
+        Err(error) => bail!("the audit did not take its last events: {error}"),
+    }
+}
+
+pub(super) fn describe(error: &PipelineError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
@@ -121,7 +137,12 @@ fn describe(error: &PipelineError) -> String {
     text
 }
 
-fn blueprint(plan: PipelinePlan) -> Blueprint {
+/// The names of a pipeline and of its plugins.
+fn tapped(plan: &PipelinePlan) -> (String, Vec<String>) {
+    (plan.config.name.value.clone(), plan.stages.iter().map(|stage| stage.plugin.name().to_owned()).collect())
+}
+
+pub(super) fn blueprint(plan: PipelinePlan, taps: Arc<Taps>) -> Blueprint {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let lanes = plan.config.lanes.as_ref().map_or(cores, |lanes| lanes.get() as usize);
     let identity = Identity {
@@ -147,6 +168,7 @@ fn blueprint(plan: PipelinePlan) -> Blueprint {
         let identity = if recognised { source.identity() } else { SourceIdentity::of_this_run() };
         Inlet { identity, open: Box::new(move || source.open()) }
     };
+    let place = plan.sink.place_of();
     let open_sink = |sink: SinkPlan| -> pipeline::SinkMaker { Box::new(move |confirm| sink.open(confirm)) };
     Blueprint {
         identity,
@@ -161,6 +183,9 @@ fn blueprint(plan: PipelinePlan) -> Blueprint {
         sink: open_sink(plan.sink),
         dead_letter: plan.dead_letter.map(open_sink),
         counts,
+        taps,
+        place,
+        is_dry: false,
     }
 }
 

@@ -6,6 +6,7 @@ mod check;
 mod completions;
 #[cfg(feature = "kafka")]
 mod dev;
+mod doctor;
 mod engine;
 mod explain;
 mod grants;
@@ -19,6 +20,7 @@ mod run;
 mod schema;
 mod signals;
 mod table;
+mod tap;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,6 +53,8 @@ enum Command {
     Check(check::CheckArguments),
     /// Shows what would run: what each name resolved to, what is promised, every budget with its origin, and what is weak.
     Plan(plan::PlanArguments),
+    /// Looks whether brokers, topics, rights and this machine are as the pipelines and the audit need it.
+    Doctor(doctor::DoctorArguments),
     /// Shows for every plugin what it imports, asks for and was granted, and writes `portcullis.lock` beside the pipelines.
     Link(link::LinkArguments),
     /// Shows what a component could do, and the grants that it would need.
@@ -60,6 +64,8 @@ enum Command {
     /// For authors of plugins: a new crate, its component, and the component in the sandbox.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Shows messages as they pass in the bridge that runs, as far as its node's file consents.
+    Tap(tap::TapArguments),
     /// Prints the JSON Schema of a pipeline file, or of the node's, for editors.
     Schema(schema::SchemaArguments),
     /// Prints what completes this program's commands in a shell.
@@ -120,10 +126,12 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Plan(arguments) => plan::plan(&arguments),
+        Command::Doctor(arguments) => doctor::doctor(&arguments),
         Command::Link(arguments) => link::link(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Plugin(command) => plugin::plugin(&command),
+        Command::Tap(arguments) => tap::tap(&arguments),
         Command::Schema(arguments) => schema::schema(&arguments),
         Command::Completions(arguments) => completions::completions(&arguments),
         Command::Grants(arguments) => grants::grants(&arguments),

@@ -67,6 +67,11 @@ fn text_of(description: &Description) -> String {
         node.audit.as_deref().unwrap_or("to a local file"),
         node.admin,
     );
+    bounds("  limits    ", &node.limits, &mut text);
+    for tenant in &node.tenants {
+        text.push_str(&format!("tenant {} ({})\n", tenant.tenant, tenant.at));
+        bounds("  limits    ", &tenant.limits, &mut text);
+    }
     for pipeline in &description.pipelines {
         text.push('\n');
         pipeline_text(pipeline, &mut text);
@@ -85,6 +90,7 @@ fn pipeline_text(pipeline: &PipelineDescription, text: &mut String) {
     text.push('\n');
     for source in &pipeline.sources {
         text.push_str(&format!("  {}\n", end(source)));
+        end_budgets(source, "      budgets   ", text);
     }
     for plugin in &pipeline.plugins {
         text.push_str("  │\n");
@@ -93,8 +99,10 @@ fn pipeline_text(pipeline: &PipelineDescription, text: &mut String) {
     text.push_str("  │\n");
     if let Some(letters) = &pipeline.dead_letter {
         text.push_str(&format!("  ├─ what does not pass: {}\n", end(letters)));
+        end_budgets(letters, "  │    budgets   ", text);
     }
     text.push_str(&format!("  └─ {}\n", end(&pipeline.sink)));
+    end_budgets(&pipeline.sink, "       budgets   ", text);
     if !pipeline.remarks.is_empty() {
         text.push_str("\n  not as strong as it could be\n");
         for remark in &pipeline.remarks {
@@ -131,6 +139,22 @@ fn budgets(budgets: &[BudgetDescription]) -> Vec<String> {
         None => format!("{} no bound", budget.name),
     };
     budgets.iter().map(of).collect()
+}
+
+/// Of a level: what has no bound is left out, where anything has one.
+fn bounds(head: &str, limits: &[BudgetDescription], text: &mut String) {
+    let texts = budgets(limits).into_iter().zip(limits);
+    let mut bounded: Vec<String> = texts.filter(|(_, limit)| limit.value.is_some()).map(|(text, _)| text).collect();
+    if bounded.is_empty() {
+        bounded.push("no bound".to_owned());
+    }
+    listed(text, head, &bounded);
+}
+
+fn end_budgets(end: &End, head: &str, text: &mut String) {
+    if !end.budgets.is_empty() {
+        listed(text, head, &budgets(&end.budgets));
+    }
 }
 
 fn end(end: &End) -> String {

@@ -1,5 +1,7 @@
 //! `portcullis run`.
 
+mod dry;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,11 +30,16 @@ pub(super) struct RunArguments {
     #[arg(long)]
     locked: bool,
     #[command(flatten)]
+    dry: dry::DryArguments,
+    #[command(flatten)]
     node: NodeArguments,
 }
 
 pub(super) fn run(arguments: &RunArguments) -> u8 {
     let lock = if arguments.locked { LockUse::Require } else { LockUse::Compare };
+    if let Some(messages) = arguments.dry.messages {
+        return dry::run(&arguments.files, &arguments.node, lock, &arguments.dry, messages);
+    }
     let plan = match planned(&arguments.files, &arguments.node, Beside { lock, ..Beside::default() }) {
         Ok(plan) => plan,
         Err(refusal) => {

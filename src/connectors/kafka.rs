@@ -36,6 +36,7 @@ pub(super) fn source(
             portcullis_config::Isolation::ReadUncommitted => kafka::Isolation::ReadUncommitted,
         },
         session_timeout: typed.session_timeout.as_ref().map(|timeout| timeout.value),
+        membership: kafka::Membership::Member,
     })))
 }
 

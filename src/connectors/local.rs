@@ -1,4 +1,4 @@
-//! What was typed under `file:`, `stdio:`, `generator:` and `memory:`, made complete.
+//! What was typed under `file:`, `stdio:` and `generator:`, made complete.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,7 +42,7 @@ pub(super) fn source(source: &Located<TypedSource>) -> Result<LocalSource, Diagn
         TypedSource::Generator(typed) => generator(&source.at, typed).map(LocalSource::Generator),
         other => Err(source.at.diagnostic(
             Code::ConnectorNotAvailable,
-            format!("a source of kind `{}` lives only inside one test process", other.connector().as_str()),
+            format!("a source of kind `{}` needs a broker", other.connector().as_str()),
         )),
     }
 }
@@ -53,7 +53,7 @@ pub(super) fn sink(sink: &Located<TypedSink>) -> Result<LocalSink, Diagnostic> {
         TypedSink::Stdio(format) => Ok(LocalSink::Stdout(local(format.value))),
         other => Err(sink.at.diagnostic(
             Code::ConnectorNotAvailable,
-            format!("a sink of kind `{}` lives only inside one test process", other.connector().as_str()),
+            format!("a sink of kind `{}` needs a broker", other.connector().as_str()),
         )),
     }
 }

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use portcullis_config::{
     Code, Diagnostic, JetStreamSink, JetStreamSource, Located, NatsAuth, NatsConnection, NatsKey, NatsSink, NatsSource,
-    NatsWindow, Template,
+    NatsWindow, Node, Template,
 };
 use portcullis_connector_nats as nats;
 
 use crate::pipeline::ReadCounts;
 
-pub(super) fn jetstream_source(typed: &JetStreamSource) -> nats::JetStreamSourceSettings {
-    let connection = connection(&typed.connection);
+pub(super) fn jetstream_source(
+    typed: &JetStreamSource,
+    node: &Node,
+) -> Result<nats::JetStreamSourceSettings, Diagnostic> {
+    let connection = connection(&typed.connection, node)?;
     let mut settings =
         nats::JetStreamSourceSettings::new(connection, typed.stream.value.clone(), typed.consumer.value.clone());
     settings.create_stream = typed.create_stream.as_ref().map(stream_spec);
@@ -28,17 +31,18 @@ pub(super) fn jetstream_source(typed: &JetStreamSource) -> nats::JetStreamSource
     settings.key = key(typed.key.value);
     settings.window = window(typed.window.as_ref(), settings.window);
     settings.heartbeat = or(typed.heartbeat.as_ref(), settings.heartbeat);
-    settings
+    Ok(settings)
 }
 
 /// `id_prefix` tells the pipeline's messages from all others in the stream.
 pub(super) fn jetstream_sink(
     typed: &JetStreamSink,
+    node: &Node,
     forbidden: &[String],
     id_prefix: &str,
 ) -> Result<nats::JetStreamSinkSettings, Diagnostic> {
     let subject = subject(&typed.subject, &typed.allow, forbidden)?;
-    let mut settings = nats::JetStreamSinkSettings::new(connection(&typed.connection), subject, id_prefix);
+    let mut settings = nats::JetStreamSinkSettings::new(connection(&typed.connection, node)?, subject, id_prefix);
     settings.stream = value(typed.stream.as_ref());
     settings.create_stream = typed.create_stream.as_ref().map(stream_spec);
     settings.window = window(typed.window.as_ref(), settings.window);
@@ -46,17 +50,17 @@ pub(super) fn jetstream_sink(
     Ok(settings)
 }
 
-pub(super) fn source(typed: &NatsSource) -> nats::CoreSourceSettings {
-    let mut settings = nats::CoreSourceSettings::new(connection(&typed.connection), texts(&typed.subjects));
+pub(super) fn source(typed: &NatsSource, node: &Node) -> Result<nats::CoreSourceSettings, Diagnostic> {
+    let mut settings = nats::CoreSourceSettings::new(connection(&typed.connection, node)?, texts(&typed.subjects));
     settings.queue_group = value(typed.queue_group.as_ref());
     settings.key = key(typed.key.value);
     settings.window = window(typed.window.as_ref(), settings.window);
-    settings
+    Ok(settings)
 }
 
-pub(super) fn sink(typed: &NatsSink, forbidden: &[String]) -> Result<nats::CoreSinkSettings, Diagnostic> {
+pub(super) fn sink(typed: &NatsSink, node: &Node, forbidden: &[String]) -> Result<nats::CoreSinkSettings, Diagnostic> {
     let subject = subject(&typed.subject, &typed.allow, forbidden)?;
-    let mut settings = nats::CoreSinkSettings::new(connection(&typed.connection), subject);
+    let mut settings = nats::CoreSinkSettings::new(connection(&typed.connection, node)?, subject);
     settings.window = window(typed.window.as_ref(), settings.window);
     settings.in_doubt = match typed.in_doubt.value {
         portcullis_config::InDoubt::Drop => nats::InDoubt::Drop,
@@ -86,8 +90,10 @@ pub(super) fn counts(counters: &Arc<nats::Counters>) -> ReadCounts {
     Arc::new(move |tell| counters.read().for_each(|(count, sum)| tell(count.as_str(), sum)))
 }
 
-fn connection(typed: &NatsConnection) -> nats::Connection {
-    let mut connection = nats::Connection::plain(texts(&typed.servers));
+/// With its profile put in.
+fn connection(typed: &NatsConnection, node: &Node) -> Result<nats::Connection, Diagnostic> {
+    let typed = node.resolve_nats(typed)?;
+    let mut connection = nats::Connection::plain(texts(typed.servers()));
     connection.auth = typed.auth.as_ref().map(|auth| match auth {
         NatsAuth::Credentials(file) => nats::Auth::Credentials(file.value.clone()),
         NatsAuth::Nkey(file) => nats::Auth::NkeySeed(file.value.clone()),
@@ -105,7 +111,7 @@ fn connection(typed: &NatsConnection) -> nats::Connection {
     connection.client_name = or(typed.client_name.as_ref(), connection.client_name);
     connection.timeout = or(typed.timeout.as_ref(), connection.timeout);
     connection.domain = value(typed.domain.as_ref());
-    connection
+    Ok(connection)
 }
 
 fn subject(

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use portcullis_connector_api::{AckMode, Acknowledgement, AssignmentId, Channel, Message, Token};
+use portcullis_connector_api::{AckMode, Acknowledgement, AssignmentId, Channel, Message, Token, Trace};
 use portcullis_flow::{Tracker, Window, channel_hash};
 
 use super::age::Ages;
 use super::work::{assignment_of, sequence_of, token};
+use crate::telemetry::log;
 
 /// One partition for as long as it is assigned.
 pub(super) struct Assignment {
@@ -21,8 +22,14 @@ pub(super) struct Assignment {
     /// Holds every message from its arrival until it is done, as it arrived.
     pub(super) tracker: Tracker<Message>,
     pub(super) paused: bool,
+    /// How many sends of it the sink has confirmed.
+    pub(super) confirmed: u64,
     ages: Ages,
 }
+
+/// Past this the oldest message of an assignment has to be done first: the low bits of a sequence number tell its messages
+/// apart, and a message that is retried for days must not meet one of the same bits.
+const MOST_SPAN: u64 = 1 << 31;
 
 /// A message that is not done, and where it stood.
 pub(super) struct Found<'a> {
@@ -57,8 +64,9 @@ impl Assignments {
             channel,
             channel_hash,
             partition,
-            tracker: if mode == AckMode::Each { Tracker::individual() } else { Tracker::new() },
+            tracker: if mode == AckMode::Cumulative { Tracker::new() } else { Tracker::individual() },
             paused: false,
+            confirmed: 0,
             ages: Ages::default(),
         };
         let place = self.list.partition_point(|other| other.id < id);
@@ -107,6 +115,13 @@ impl Assignments {
         }
     }
 
+    /// The sink has said what became of a send of this message.
+    pub(super) fn confirmed(&mut self, of: Token) {
+        if let Some(assignment) = self.get_mut(assignment_of(of)) {
+            assignment.confirmed += 1;
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Assignment> {
         self.list.iter()
     }
@@ -120,7 +135,7 @@ impl Assignments {
         let age = |assignment: &mut Assignment| {
             let tracker = &assignment.tracker;
             let oldest = tracker.oldest_unfinished().map(|(sequence, _)| sequence);
-            let open = oldest.map(|oldest| (oldest, oldest.saturating_add(tracker.held_messages() as u64)));
+            let open = oldest.map(|oldest| (oldest, oldest.saturating_add(tracker.span())));
             assignment.ages.look(open, now)
         };
         self.list.iter_mut().map(age).max().unwrap_or_default()
@@ -140,10 +155,11 @@ impl Assignments {
         let (mut pause, mut resume) = (Vec::new(), Vec::new());
         for assignment in &mut self.list {
             let (messages, bytes) = (assignment.tracker.held_messages(), assignment.tracker.held_bytes());
-            if !assignment.paused && window.must_pause(messages, bytes) {
+            let is_far = assignment.tracker.span() >= MOST_SPAN;
+            if !assignment.paused && (is_far || window.must_pause(messages, bytes)) {
                 assignment.paused = true;
                 pause.push(assignment.id);
-            } else if assignment.paused && window.may_resume(messages, bytes) {
+            } else if assignment.paused && !is_far && window.may_resume(messages, bytes) {
                 assignment.paused = false;
                 resume.push(assignment.id);
             }
@@ -167,7 +183,9 @@ pub(super) fn receive(
             Some((token(assignment.source, assignment.id, sequence), number))
         }
         Err(error) => {
-            tracing::error!(%error, channel = %assignment.channel, partition = assignment.partition, "not tracked");
+            let (trace_id, span_id) = log::ids(Trace::of(&message.headers));
+            let (channel, partition) = (&assignment.channel, assignment.partition);
+            tracing::error!(%error, %channel, partition, trace_id, span_id, "not tracked");
             None
         }
     }

@@ -2,7 +2,9 @@
 //! that none waits for another.
 
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use portcullis_connector_api::{ConnectorError, ErrorKind};
 use portcullis_flow::{Completions, Holdback, LaneQueues};
@@ -11,6 +13,7 @@ use portcullis_net::Egress;
 use super::Outage;
 use super::chain::Chain;
 use super::dead_letter::DeadLetters;
+use super::handed::Handed;
 use super::intake::{Intake, Parts, Summary};
 use super::lane::Lane;
 use super::revoked::{Revoked, Seen};
@@ -18,11 +21,18 @@ use super::run::{Blueprint, Inlet, PipelineError, Shared, Sinks, panic_text, ret
 use super::work::{Completion, Work};
 use crate::telemetry::names::Metric;
 
+/// What is left for lanes to end when everything before has taken its time.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
+const LANE_POLL: Duration = Duration::from_millis(10);
+
 pub(super) struct Branch<'a> {
     pub(super) number: u8,
     pub(super) source: &'a Inlet,
     pub(super) completions: Arc<Completions<Completion>>,
     pub(super) revoked: Arc<Revoked>,
+    pub(super) handed: Arc<Handed>,
+    /// When everything of it has to be over; set by the intake when the end begins.
+    pub(super) ends_at: Arc<OnceLock<Instant>>,
     pub(super) blueprint: &'a Blueprint,
     pub(super) sinks: &'a Sinks,
     pub(super) egress: &'a [Option<Arc<Egress>>],
@@ -46,10 +56,30 @@ impl Branch<'_> {
             self.shared.stop.request();
         }
         queues.close();
-        for lane in lanes {
-            lane.join().map_err(|panic| PipelineError::Panicked(panic_text(&*panic)))?;
-        }
+        self.join(lanes)?;
         ended.map(|summary| summary.unfinished)
+    }
+
+    /// A lane in a guest's call that takes longer than the end may is left to the end of the process: it hands nothing over any
+    /// more, and its messages are not acknowledged.
+    fn join(&self, lanes: Vec<JoinHandle<()>>) -> Result<(), PipelineError> {
+        let now = Instant::now();
+        let until = self.ends_at.get().copied().unwrap_or(now + self.blueprint.drain).max(now + LEAST_WAIT);
+        let mut left_behind = 0;
+        for lane in lanes {
+            while !lane.is_finished() && Instant::now() < until {
+                std::thread::park_timeout(LANE_POLL);
+            }
+            if lane.is_finished() {
+                lane.join().map_err(|panic| PipelineError::Panicked(panic_text(&*panic)))?;
+            } else {
+                left_behind += 1;
+            }
+        }
+        if left_behind > 0 {
+            tracing::warn!(pipeline = %self.shared.identity.name, lanes = left_behind, "ended while plugins are in calls; their messages come again");
+        }
+        Ok(())
     }
 
     /// The part's name on `/ready`; sources are numbered where there are several.
@@ -79,6 +109,8 @@ impl Branch<'_> {
             queues: queues.clone(),
             completions: self.completions.clone(),
             revoked: self.revoked.clone(),
+            handed: self.handed.clone(),
+            ends_at: self.ends_at.clone(),
             sink: self.sinks.sink.clone(),
             dead_letters: letters
                 .map(|sink| DeadLetters::new(shared.identity.name.clone(), self.source.identity.clone(), sink.clone())),
@@ -91,6 +123,8 @@ impl Branch<'_> {
             audit_full: shared.audit_full.clone(),
             unfinished: shared.unfinished.get(usize::from(self.number)).cloned().unwrap_or_default(),
             identity: shared.identity.clone(),
+            taps: blueprint.taps.clone(),
+            is_dry: blueprint.is_dry,
         });
         intake.run()
     }
@@ -116,11 +150,15 @@ impl Branch<'_> {
                 source: self.source.identity.clone(),
                 holdback: Holdback::new(),
                 revoked: self.revoked.clone(),
+                handed: self.handed.clone(),
                 seen: Seen::default(),
                 audit_full: shared.audit_full.clone(),
                 parked: Metric::Parked.gauge(&labels),
                 seed: index as u64,
                 kept: Vec::new(),
+                taps: blueprint.taps.clone(),
+                watching: None,
+                place: blueprint.place.clone(),
             };
             let name = format!("lane{index}:{}", shared.identity.name);
             let broken = self.completions.clone();

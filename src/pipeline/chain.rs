@@ -11,6 +11,7 @@ use portcullis_net::{Egress, Record};
 use super::Identity;
 use super::breaker::Breaker;
 use super::slot::Slot;
+use super::tap::{Look, Watching};
 use super::together;
 use super::work::{Way, Work};
 use crate::plugin::{Fault, LinkedPlugin, Outcome, waiting_handle};
@@ -28,11 +29,13 @@ pub struct Stage {
     pub concurrency: usize,
     /// Opens the plugin's network once its evidence has a place to go; none without the grant, or when it was opened.
     pub egress: Mutex<Option<EgressMaker>>,
+    /// Whether its network opens without effects: what the rules allow is refused and counted.
+    withheld: bool,
     pub(super) breaker: Breaker,
 }
 
-/// Opens the network of a plugin.
-pub type EgressMaker = Box<dyn FnOnce(&Recorder) -> Arc<Egress> + Send>;
+/// Opens the network of a plugin; `true` for one without effects.
+pub type EgressMaker = Box<dyn FnOnce(&Recorder, bool) -> Arc<Egress> + Send>;
 
 /// How long an instance of a plugin lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,7 @@ impl Stage {
             life: Life::Lane,
             concurrency: 1,
             egress: Mutex::new(None),
+            withheld: false,
             breaker: Breaker::new(restarts, per),
         }
     }
@@ -76,7 +80,15 @@ impl Stage {
     /// Opens the plugin's network, where it has one. A pipeline starts once.
     pub(crate) fn open_egress(&self, recorder: &Recorder) -> Option<Arc<Egress>> {
         let maker = self.egress.lock().unwrap_or_else(PoisonError::into_inner).take();
-        maker.map(|open| open(recorder))
+        maker.map(|open| open(recorder, self.withheld))
+    }
+
+    /// For a run without effects: requests are withheld, and what a plugin loses over that must not put it into quarantine.
+    pub(crate) fn withhold_egress(&mut self) {
+        self.withheld = true;
+        if self.egress.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
+            self.breaker = Breaker::new(u32::MAX, self.breaker.window());
+        }
     }
 }
 
@@ -132,7 +144,21 @@ impl Chain {
     }
 
     /// Runs one plugin on one message.
-    pub(super) fn process(&mut self, index: usize, work: &mut Work) -> Outcome {
+    pub(super) fn process(&mut self, index: usize, work: &mut Work, watching: Option<&Watching>) -> Outcome {
+        let Some(stage) = watching.and_then(|_| self.stage(index)).cloned() else {
+            return self.call(index, work);
+        };
+        let withheld = |slots: &[Slot]| slots.get(index).map_or(0, Slot::withheld);
+        let look = Look::begin(watching, stage.plugin.name(), work, withheld(&self.slots));
+        let outcome = self.call(index, work);
+        if let Some(look) = look {
+            let fuel = self.slots.get(index).map_or(0, |slot| slot.last_fuel(&outcome));
+            look.end(stage.plugin.name(), work, &outcome, fuel, withheld(&self.slots));
+        }
+        outcome
+    }
+
+    fn call(&mut self, index: usize, work: &mut Work) -> Outcome {
         let Some(slot) = self.slots.get_mut(index) else {
             return Outcome::Pass;
         };
@@ -164,10 +190,13 @@ impl Chain {
         index: usize,
         slice: impl ExactSizeIterator<Item = Work>,
         go_on: impl FnMut(&Work) -> bool,
+        watching: Option<&Watching>,
     ) -> Vec<(Work, Option<Outcome>)> {
         let (identity, recorder) = (&self.identity, &self.recorder);
         match (self.slots.get_mut(index), waiting_handle()) {
-            (Some(slot), Ok(handle)) => handle.block_on(together::run(slot, slice, go_on, identity, recorder)),
+            (Some(slot), Ok(handle)) => {
+                handle.block_on(together::run(slot, slice, go_on, (identity, recorder, watching)))
+            }
             // There is a runtime, or its instances could not have been made.
             _ => slice.map(|work| (work, None)).collect(),
         }
@@ -207,11 +236,12 @@ impl Drop for Chain {
 
 /// Where a message came from, for the events of what a plugin does with the network.
 pub(super) fn record(identity: &Identity, channel: Channel, work: &Work) -> Record {
-    Record { pipeline: identity.name.clone(), channel, partition: work.partition, offset: work.offset }
+    let (pipeline, headers) = (identity.name.clone(), work.message.headers.clone());
+    Record { pipeline, channel, partition: work.partition, offset: work.offset, headers }
 }
 
 /// The code of a message that was not given to its plugin.
-const QUARANTINED: &str = "quarantined";
+pub(super) const QUARANTINED: &str = "quarantined";
 
 /// What a message meets while its plugin is left alone. Its kind is that of the loss which began the quarantine; its code says
 /// that this message was never given to the plugin.

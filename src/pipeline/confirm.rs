@@ -6,15 +6,24 @@ use std::sync::Arc;
 use portcullis_connector_api::{Confirm, Fate, Token};
 use portcullis_flow::Completions;
 
+use super::tap::{At, Seen, Sight, Taps};
 use super::work::{Completion, source_of};
 
 /// Reports for the pipeline's sink.
-pub(super) struct SinkConfirm(pub(super) Vec<Arc<Completions<Completion>>>);
+pub(super) struct SinkConfirm {
+    pub(super) ways: Vec<Arc<Completions<Completion>>>,
+    pub(super) taps: Arc<Taps>,
+}
 
 impl Confirm for SinkConfirm {
     fn confirm(&self, token: Token, fate: Fate) {
+        if let Some(watching) = self.taps.watching()
+            && let Fate::Stored(receipt) = fate
+        {
+            watching.tell(At::Sink, &Seen { token, position: None, sight: Sight::Stored(receipt) });
+        }
         tell(
-            &self.0,
+            &self.ways,
             token,
             match fate {
                 Fate::Stored(_) => Completion::Stored(token),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use portcullis_connector_api::{
     Channel, ConnectorError, ErrorKind, Header, Message, Receipt, Refusal, RefusalKind, SendError, Sink, Timestamp,
-    Token,
+    Token, Trace,
 };
 use sha2::{Digest, Sha256};
 
@@ -28,6 +28,8 @@ pub(super) struct Coordinates {
     pub(super) offset: i64,
     /// By which the queue knows it again.
     pub(super) name: Name,
+    /// What its headers, as they arrived, are part of. It stays where the headers are left out.
+    pub(super) trace: Option<Trace>,
 }
 
 /// Sends dead letters and remembers what waits for its confirmation. Owned by the intake's thread alone, so it needs no
@@ -190,6 +192,9 @@ impl DeadLetters {
         header("code", failure.code.as_str().to_owned());
         header("message", failure.detail.clone());
         header("attempts", failure.attempts.to_string());
+        if let Some(trace) = at.trace {
+            header("trace-id", trace.trace_id.to_string());
+        }
         record
     }
 

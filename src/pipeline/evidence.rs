@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_audit::{Actor, Budget, DeadLetter, Disabled, Event, Quarantine, Scope, Trap};
+use portcullis_audit::{Actor, Budget, DeadLetter, Disabled, Event, Quarantine, Scope, Source, Trap};
 use portcullis_flow::FaultKind;
 
 use crate::plugin::{Fault, LinkedPlugin, LogCut};
@@ -13,8 +13,8 @@ pub(crate) fn actor(tenant: Option<&Arc<str>>, pipeline: &Arc<str>, plugin: &Lin
     Actor::plugin(tenant.cloned(), pipeline.clone(), plugin.name().into(), Some(plugin.digest().into()))
 }
 
-/// A call failed: a budget, or a trap. `source` is `pipeline/topic-partition@offset`.
-pub(crate) fn faulted(actor: Actor, plugin: &LinkedPlugin, fault: &Fault, source: String) -> Event {
+/// A call failed: a budget, or a trap.
+pub(crate) fn faulted(actor: Actor, plugin: &LinkedPlugin, fault: &Fault, source: Source) -> Event {
     let limits = plugin.limits();
     let own = match fault.kind {
         FaultKind::Fuel => Some(limits.fuel),
@@ -63,7 +63,7 @@ pub(crate) fn disabled(actor: Actor, fault: &Fault, quarantine: Duration) -> Eve
 /// What [`quarantined`] tells.
 pub(crate) struct Quarantined {
     pub(crate) actor: Actor,
-    pub(crate) source: String,
+    pub(crate) source: Source,
     pub(crate) channel: String,
     pub(crate) queue: String,
     pub(crate) position: String,

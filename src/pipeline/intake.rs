@@ -1,23 +1,27 @@
 //! The source's thread: takes messages in, hands them to the lanes, learns what became of them and moves the source's
 //! position. It alone owns the source, the trackers and the dead letters, so none of them needs a lock.
 
-use std::sync::Arc;
+mod leave;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use portcullis_audit::{Actor, Recorder};
 use portcullis_connector_api::{
     AckMode, Acknowledgement, AssignmentId, Batch, Budget, ErrorKind, Event, Message, Receipt, Record, RefusalKind,
-    Sink, Source, Token,
+    Sink, Source, Token, Trace,
 };
 use portcullis_flow::{Completions, FaultKind, LaneQueues, Order, OrderKey, Window, lane_of, order_key};
 
 use super::assignments::{Assignments, Found, receive};
 use super::dead_letter::{Coordinates, DeadLetters, Pending, coordinates};
 use super::evidence::{self, Quarantined};
+use super::handed::Handed;
 use super::meters::{Meters, ReadCounts, Stored};
 use super::origin::{Name, SourceIdentity};
 use super::revoked::Revoked;
+use super::tap::{At, Departure, Position, Seen, Sight, Taps};
 use super::warnings::Warnings;
 use super::work::{Completion, Failure, FailureCode, Origin, Way, Work};
 use super::{Identity, Outage, PipelineError, Stop};
@@ -42,6 +46,9 @@ pub(super) struct Parts {
     pub(super) queues: Arc<LaneQueues<Work>>,
     pub(super) completions: Arc<Completions<Completion>>,
     pub(super) revoked: Arc<Revoked>,
+    pub(super) handed: Arc<Handed>,
+    /// To be set when the end begins.
+    pub(super) ends_at: Arc<OnceLock<Instant>>,
     pub(super) sink: Arc<dyn Sink>,
     pub(super) dead_letters: Option<DeadLetters>,
     pub(super) order: Order,
@@ -54,6 +61,9 @@ pub(super) struct Parts {
     pub(super) audit_full: Arc<AtomicBool>,
     /// How many messages are in work, for others to see.
     pub(super) unfinished: Arc<AtomicUsize>,
+    pub(super) taps: Arc<Taps>,
+    /// Nothing is stored anywhere, so nothing says that it was.
+    pub(super) is_dry: bool,
 }
 
 pub(super) struct Intake {
@@ -73,6 +83,8 @@ pub(super) struct Intake {
     next_commit: Instant,
     last_poll: Instant,
     source_ended: bool,
+    /// It was given up or has failed: no confirmation is waited for.
+    sink_is_over: bool,
 }
 
 impl Intake {
@@ -91,6 +103,7 @@ impl Intake {
             next_commit: Instant::now() + COMMIT_INTERVAL,
             last_poll: Instant::now(),
             source_ended: false,
+            sink_is_over: false,
             parts,
         }
     }
@@ -144,6 +157,7 @@ impl Intake {
         for event in &batch.events {
             if let Event::Assigned { id, channel, partition } = event {
                 tracing::info!(pipeline = %self.parts.identity.name, %channel, partition, "assigned");
+                self.parts.revoked.assigned(*id);
                 self.assignments.add(self.mode, *id, channel.clone(), *partition);
             }
         }
@@ -175,6 +189,7 @@ impl Intake {
         let lanes = self.staging.len();
         let order = self.parts.order;
         let (mut messages, mut bytes) = (0_u64, 0_u64);
+        let watching = self.parts.taps.watching();
         for record in records.drain(..) {
             let size_bytes = record.message.size_bytes();
             let Some(assignment) = self.assignments.get_mut(record.assignment) else {
@@ -185,6 +200,13 @@ impl Intake {
             };
             messages += 1;
             bytes += size_bytes as u64;
+            if let Some(watching) = watching.as_ref().filter(|watching| watching.wants(At::Source, token)) {
+                let (channel, partition) = (&assignment.interned, assignment.partition);
+                let position = Some(Position { channel, partition, offset: record.offset });
+                let defect = record.defect.as_ref().map(|defect| defect.detail.as_str());
+                let sight = Sight::Arrived { message: &record.message, redelivered: record.redelivered, defect };
+                watching.tell(At::Source, &Seen { token, position, sight });
+            }
             if let Some(defect) = record.defect {
                 self.parts.completions.push(Completion::Failed(token, Box::new(self.decode_failure(defect.detail))));
                 continue;
@@ -252,11 +274,7 @@ impl Intake {
         let mut stored = Stored::default();
         let settled = completions.drain(..).try_for_each(|completion| match completion {
             Completion::Stored(token) => {
-                stored.messages += 1;
-                if let Some(message) = self.done(token) {
-                    stored.bytes += message.size_bytes() as u64;
-                    stored.oldest_ms = stored.oldest_ms.min(message.timestamp.millis().unwrap_or(i64::MAX));
-                }
+                self.stored(token, &mut stored);
                 Ok(())
             }
             // Its event would have to wait for room, and everything else with it.
@@ -276,13 +294,15 @@ impl Intake {
 
     fn settle_one(&mut self, completion: Completion) -> Result<(), PipelineError> {
         match completion {
-            Completion::Stored(token) => drop(self.done(token)),
+            Completion::Stored(token) => self.stored(token, &mut Stored::default()),
             Completion::Dropped(token) => {
+                self.show(token, Sight::Dropped);
                 self.done(token);
                 self.meters.dropped();
             }
             Completion::Failed(token, failure) => self.fail(token, *failure)?,
             Completion::Refused(token, refusal) => {
+                self.assignments.confirmed(token);
                 let kind = match refusal.kind {
                     RefusalKind::Oversize => FaultKind::Oversize,
                     RefusalKind::Rejected => FaultKind::SinkRejected,
@@ -298,8 +318,9 @@ impl Intake {
                 self.fail(token, failure)?;
             }
             Completion::DeadLettered(token, receipt) => {
+                self.show(token, Sight::Lettered(receipt));
                 let pending = self.parts.dead_letters.as_mut().and_then(|letters| letters.confirmed(token));
-                if let Some(pending) = pending {
+                if let Some(pending) = pending.filter(|_| !self.parts.is_dry) {
                     self.record_quarantine(pending, receipt);
                 }
                 self.done(token);
@@ -313,9 +334,20 @@ impl Intake {
                     }
                 }
             }
-            Completion::Broken(error) => return Err(PipelineError::Connector(*error)),
+            Completion::Broken(error) => {
+                self.sink_is_over = true;
+                return Err(PipelineError::Connector(*error));
+            }
         }
         Ok(())
+    }
+
+    /// Shows what became of a message to whoever looks at the end of the way.
+    fn show(&self, token: Token, sight: Sight<'_>) {
+        if let Some(watching) = self.parts.taps.watching().filter(|watching| watching.wants(At::Sink, token)) {
+            let found = self.assignments.find(token);
+            watching.tell(At::Sink, &Seen { token, position: found.as_ref().map(Position::found), sight });
+        }
     }
 
     /// Also for a message whose partition has gone meanwhile: the record is in the queue.
@@ -328,7 +360,7 @@ impl Intake {
         };
         self.parts.recorder.record(evidence::quarantined(Quarantined {
             actor,
-            source: identity.source_coordinates(&pending.at.channel, pending.at.partition, pending.at.offset),
+            source: identity.source(&pending.at.channel, (pending.at.partition, pending.at.offset), pending.at.trace),
             channel: pending.at.channel.to_string(),
             position: coordinates(&queue, receipt),
             queue,
@@ -337,6 +369,16 @@ impl Intake {
             truncated: pending.truncated,
             attempts: pending.failure.attempts,
         }));
+    }
+
+    /// The sink has it.
+    fn stored(&mut self, token: Token, stored: &mut Stored) {
+        self.assignments.confirmed(token);
+        stored.messages += 1;
+        if let Some(message) = self.done(token) {
+            stored.bytes += message.size_bytes() as u64;
+            stored.oldest_ms = stored.oldest_ms.min(message.timestamp.millis().unwrap_or(i64::MAX));
+        }
     }
 
     /// A message is done: its slot is free and its position may move. Gives it back as it arrived.
@@ -350,14 +392,17 @@ impl Intake {
 
     fn fail(&mut self, token: Token, failure: Failure) -> Result<(), PipelineError> {
         self.meters.fault(&failure);
-        self.warnings.failure(&self.parts.identity.name, &failure);
-        let Some(Found { channel, partition, offset, message }) = self.assignments.find(token) else {
+        self.show(token, Sight::Left(Departure::of(&failure)));
+        let found = self.assignments.find(token);
+        self.warnings.failure(&self.parts.identity.name, &failure, found.as_ref().map(|found| found.message));
+        let Some(Found { channel, partition, offset, message }) = found else {
             // Its partition is another's now; but a lane that was told to stop has stopped.
             return match failure.way {
                 Way::Stop => Err(PipelineError::Message {
                     at: "of a revoked partition".to_owned(),
                     kind: failure.kind,
                     code: failure.code.as_str().to_owned(),
+                    trace: None,
                 }),
                 _ => Ok(()),
             };
@@ -378,6 +423,7 @@ impl Intake {
                     partition,
                     offset,
                     name: Name { channel: channel.clone(), stamp: self.parts.origin.stamp(message) },
+                    trace: Trace::of(&message.headers),
                 },
                 failure,
             )?);
@@ -386,6 +432,7 @@ impl Intake {
             at: self.parts.identity.source_coordinates(&message.channel, partition, offset),
             kind: failure.kind,
             code: failure.code.as_str().to_owned(),
+            trace: Trace::of(&message.headers),
         })
     }
 
@@ -436,69 +483,6 @@ impl Intake {
             self.parts.source.resume(resume)?;
         }
         Ok(())
-    }
-
-    /// Waits until the revoked partitions have nothing in work, or for the deadline; moves their positions as far as they
-    /// are done, and lets them go. What is not done then is the next owner's.
-    fn revoke(&mut self, ids: &[AssignmentId], lost: bool) -> Result<(), PipelineError> {
-        let deadline = Instant::now() + if lost { Duration::ZERO } else { self.parts.drain };
-        let mut completions = Vec::new();
-        loop {
-            self.settle(&mut completions)?;
-            let open: usize = (self.assignments.iter())
-                .filter(|assignment| ids.contains(&assignment.id))
-                .map(|assignment| assignment.tracker.outstanding())
-                .sum();
-            if open == 0 || Instant::now() >= deadline || self.parts.stop.forced() {
-                if open > 0 {
-                    tracing::warn!(pipeline = %self.parts.identity.name, unfinished = open, lost, "partitions leave with messages in work; their next owner gets them again");
-                }
-                break;
-            }
-            self.parts.completions.wait(POLL_WAIT);
-        }
-        if !lost {
-            self.acknowledge(true)?;
-        }
-        self.acknowledgements.retain(|entry| !ids.contains(&entry.assignment));
-        self.parts.revoked.add(ids);
-        self.meters.forget_lag(&self.assignments, ids);
-        self.assignments.remove(ids);
-        Ok(self.parts.source.release(ids)?)
-    }
-
-    /// The end: nothing more is taken in; what is in work is finished within the deadline; positions are moved durably.
-    fn finish(
-        mut self,
-        mut ended: Result<(), PipelineError>,
-        completions: &mut Vec<Completion>,
-    ) -> Result<Summary, PipelineError> {
-        let deadline = Instant::now() + self.parts.drain;
-        let mut batch = Batch::default();
-        // After an error nothing that is in work is waited for: it may be what cannot be finished.
-        while ended.is_ok() && self.assignments.outstanding() > 0 {
-            if Instant::now() >= deadline || self.parts.stop.forced() {
-                break;
-            }
-            self.parts.unfinished.store(self.assignments.outstanding(), Ordering::Relaxed);
-            self.parts.completions.wait(POLL_WAIT);
-            ended = self.settle(completions);
-            if self.last_poll.elapsed() >= KEEP_ALIVE
-                && let Err(error) = self.poll(Budget::NOTHING, Duration::ZERO, &mut batch)
-            {
-                ended = ended.and(Err(error));
-            }
-        }
-        let unfinished = self.assignments.outstanding();
-        self.parts.queues.close();
-        let acknowledged = self.acknowledge(true);
-        self.meters.gauges(&self.parts, &mut self.assignments);
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
-        let closed = self.parts.source.close(left);
-        ended?;
-        acknowledged?;
-        closed?;
-        Ok(Summary { unfinished })
     }
 }
 

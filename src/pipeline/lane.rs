@@ -9,11 +9,13 @@ use portcullis_connector_api::{SendError, Sink, Token};
 use portcullis_flow::{Completions, Holdback, LaneQueues, Taken};
 
 use super::chain::{Chain, Tally};
-use super::judge::{Judgement, Out, judge};
+use super::handed::Handed;
+use super::judge::{Judgement, Out, Stayed, judge};
 use super::origin::{OUTPUT, SourceIdentity};
 use super::revoked::{Revoked, Seen};
 use super::slot::AUDIT_WINDOW;
-use super::work::{Completion, Failure, Origin, Way, Work};
+use super::tap::{At, PlaceOf, Position, Seen as Shown, Sight, Taps, Watching};
+use super::work::{Completion, Failure, Origin, Way, Work, assignment_of};
 use crate::plugin::Outcome;
 
 /// At most this many messages go through the chain together; a slice is what is waiting, it is never waited for.
@@ -37,12 +39,17 @@ pub(super) struct Lane {
     pub(super) holdback: Holdback<Work>,
     pub(super) parked: metrics::Gauge,
     pub(super) revoked: Arc<Revoked>,
+    pub(super) handed: Arc<Handed>,
     pub(super) seen: Seen,
     pub(super) audit_full: Arc<AtomicBool>,
     /// Scatters the pauses before retries.
     pub(super) seed: u64,
     /// Reused from slice to slice.
     pub(super) kept: Vec<Work>,
+    pub(super) taps: Arc<Taps>,
+    /// Who looks at the slice in work.
+    pub(super) watching: Option<Watching>,
+    pub(super) place: PlaceOf,
 }
 
 impl Lane {
@@ -92,6 +99,7 @@ impl Lane {
     /// all of them go before those of the key that wait. Past its `turn` a stage begins no call; what is left is due at once.
     fn run_chain(&mut self, slice: &mut Vec<Work>, turn: Option<Duration>) {
         let mut kept = std::mem::take(&mut self.kept);
+        self.watching = self.taps.watching();
         for stage in 0..self.chain.len() {
             if !slice.iter().any(|work| work.stage == stage) {
                 continue;
@@ -132,9 +140,9 @@ impl Lane {
             }
             let outcome = self.step(&mut work);
             tally.add(&outcome);
-            match outcome {
-                Outcome::Pass => kept.push(work),
-                other => self.leave(work, other),
+            match Stayed::of(outcome) {
+                None => kept.push(work),
+                Some(stayed) => self.leave(work, stayed),
             }
         }
     }
@@ -147,7 +155,7 @@ impl Lane {
         let go_on = |work: &Work| {
             work.stage == step.stage && !queues.is_closed() && !seen.is_gone(revoked, work.token) && !step.is_over()
         };
-        let done = self.chain.process_together(step.stage, slice.drain(..), go_on);
+        let done = self.chain.process_together(step.stage, slice.drain(..), go_on, self.watching.as_ref());
         for (mut work, outcome) in done {
             if let Some(outcome) = &outcome {
                 tally.add(outcome);
@@ -160,9 +168,9 @@ impl Lane {
                 continue;
             }
             let Some(work) = self.unless_held_back(work) else { continue };
-            match outcome {
+            match outcome.and_then(Stayed::of) {
                 _ if has_passed => kept.push(work),
-                Some(other) => self.leave(work, other),
+                Some(stayed) => self.leave(work, stayed),
                 None => self.holdback.push_behind(work.key, work.number, work),
             }
         }
@@ -179,7 +187,7 @@ impl Lane {
 
     /// Gives the message to its next plugin.
     fn step(&mut self, work: &mut Work) -> Outcome {
-        let outcome = self.chain.process(work.stage, work);
+        let outcome = self.chain.process(work.stage, work, self.watching.as_ref());
         if matches!(outcome, Outcome::Pass) {
             work.passed();
         }
@@ -221,9 +229,9 @@ impl Lane {
     }
 
     /// A message that did not pass: parked, dropped or on its way out.
-    fn leave(&mut self, mut work: Work, outcome: Outcome) {
+    fn leave(&mut self, mut work: Work, stayed: Stayed) {
         let Some(stage) = self.chain.stage(work.stage) else { return };
-        match judge(&stage.on, &mut work, outcome, &mut self.seed) {
+        match judge(&stage.on, &mut work, stayed, &mut self.seed) {
             Judgement::Again(at) => self.holdback.park(work.key, work.number, work, at),
             Judgement::Dropped => self.completions.push(Completion::Dropped(work.token)),
             Judgement::Out(out) => self.take_out(&work, out),
@@ -247,11 +255,29 @@ impl Lane {
         self.queues.is_closed() || self.seen.is_gone(&self.revoked, token)
     }
 
+    /// Before it is handed over: the sink may confirm at once, on its own thread.
+    fn show(&self, work: &Work) {
+        if let Some(watching) = self.watching.as_ref().filter(|watching| watching.wants(At::Sink, work.token)) {
+            let sight = Sight::Sent { message: &work.message, place: (self.place)(&work.message) };
+            watching.tell(At::Sink, &Shown { token: work.token, position: Some(Position::of(work)), sight });
+        }
+    }
+
     /// Hands a message to the sink; a full sink holds the lane, which fills the queue, which stops the intake.
     fn send(&mut self, work: &Work) {
         let origin = work.name.origin(&self.source, (work.partition, work.offset), OUTPUT);
-        while !self.queues.is_closed() && !self.seen.is_gone(&self.revoked, work.token) {
-            match self.sink.send_from(&work.message, origin, work.token) {
+        self.show(work);
+        loop {
+            let Some(mut handed) = self.handed.of(self.index) else { return };
+            if self.queues.is_closed() || self.seen.is_gone(&self.revoked, work.token) {
+                return;
+            }
+            let sent = self.sink.send_from(&work.message, origin, work.token);
+            if matches!(sent, Ok(()) | Err(SendError::Refused(_))) {
+                handed.add(assignment_of(work.token));
+            }
+            drop(handed);
+            match sent {
                 Ok(()) => return,
                 Err(SendError::Full) => self.sink.wait_for_room(IDLE_WAIT),
                 Err(SendError::Refused(refusal)) => {

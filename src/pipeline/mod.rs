@@ -10,6 +10,7 @@ mod chain;
 mod confirm;
 mod dead_letter;
 mod evidence;
+mod handed;
 mod intake;
 mod judge;
 mod lane;
@@ -21,6 +22,9 @@ mod run;
 mod slot;
 mod slot_meters;
 mod stop;
+pub(crate) mod tap;
+#[cfg(test)]
+mod tests;
 mod together;
 mod warnings;
 mod work;
@@ -32,15 +36,19 @@ pub use meters::ReadCounts;
 pub use origin::SourceIdentity;
 pub use run::{Blueprint, Bounds, Inlet, PipelineError, Running, SinkMaker, SourceMaker, start};
 pub use stop::Stop;
+pub use tap::{PlaceOf, Taps};
 pub use work::Way;
 
 use std::sync::Arc;
 
-use portcullis_audit::Actor;
-use portcullis_connector_api::Channel;
+use portcullis_audit::{Actor, Source};
+use portcullis_connector_api::{Channel, Trace};
 
-use crate::plugin::LinkedPlugin;
+use crate::plugin::{LinkedPlugin, tame};
 use outage::Outage;
+
+/// The longest name of a channel that is told, in bytes; a topic's has at most 249.
+const MAX_CHANNEL_BYTES: usize = 512;
 
 /// How a pipeline is called in metrics, logs and events.
 #[derive(Clone, Debug)]
@@ -61,6 +69,13 @@ impl Identity {
 
     /// `pipeline/topic-partition@offset`: what the audit calls a message.
     fn source_coordinates(&self, channel: &Channel, partition: i32, offset: i64) -> String {
-        format!("{}/{channel}-{partition}@{offset}", self.name)
+        // A file of messages says its channels itself: none of them begins a line of the log.
+        format!("{}/{}-{partition}@{offset}", self.name, tame(channel, MAX_CHANNEL_BYTES))
+    }
+
+    /// The same with the trace of the message, for an event.
+    fn source(&self, channel: &Channel, (partition, offset): (i32, i64), trace: Option<Trace>) -> Source {
+        let coordinates = self.source_coordinates(channel, partition, offset).into();
+        Source { coordinates, trace_id: trace.map(|trace| trace.trace_id.0) }
     }
 }

@@ -9,16 +9,25 @@ use portcullis_connector_api::{AssignmentId, Token};
 
 use super::work::assignment_of;
 
-/// Written by the intake at each revocation.
+/// Written by the intake at each assignment, before its first message, and at each revocation. It holds what is ours: what
+/// is gone has no end.
 #[derive(Debug, Default)]
 pub(super) struct Revoked {
     changes: AtomicU64,
-    gone: Mutex<HashSet<AssignmentId>>,
+    ours: Mutex<HashSet<AssignmentId>>,
 }
 
 impl Revoked {
-    pub(super) fn add(&self, ids: &[AssignmentId]) {
-        self.gone.lock().unwrap_or_else(PoisonError::into_inner).extend(ids);
+    pub(super) fn assigned(&self, id: AssignmentId) {
+        self.change(|ours| ours.extend([id]));
+    }
+
+    pub(super) fn add(&self, gone: &[AssignmentId]) {
+        self.change(|ours| ours.retain(|id| !gone.contains(id)));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut HashSet<AssignmentId>)) {
+        change(&mut self.ours.lock().unwrap_or_else(PoisonError::into_inner));
         self.changes.fetch_add(1, Ordering::Release);
     }
 }
@@ -27,7 +36,9 @@ impl Revoked {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     changes: u64,
-    gone: HashSet<AssignmentId>,
+    ours: HashSet<AssignmentId>,
+    /// The last one found: neighbours in a slice mostly share a partition.
+    last: Option<AssignmentId>,
 }
 
 impl Seen {
@@ -36,9 +47,16 @@ impl Seen {
         let changes = revoked.changes.load(Ordering::Acquire);
         if changes != self.changes {
             self.changes = changes;
-            self.gone.clone_from(&revoked.gone.lock().unwrap_or_else(PoisonError::into_inner));
+            self.ours.clone_from(&revoked.ours.lock().unwrap_or_else(PoisonError::into_inner));
+            self.last = None;
         }
-        !self.gone.is_empty() && self.gone.contains(&assignment_of(token))
+        let id = assignment_of(token);
+        if self.last == Some(id) {
+            return false;
+        }
+        let is_ours = self.ours.contains(&id);
+        self.last = is_ours.then_some(id);
+        !is_ours
     }
 }
 
@@ -47,12 +65,30 @@ mod tests {
     use super::super::work::token;
     use super::*;
 
+    fn of(id: u32) -> Token {
+        token(0, AssignmentId(id), 7)
+    }
+
     #[test]
     fn a_lane_sees_a_revocation_at_its_next_look() {
         let (revoked, mut seen) = (Revoked::default(), Seen::default());
-        let ours = |id| token(0, AssignmentId(id), 7);
-        assert!(!seen.is_gone(&revoked, ours(1)));
+        (1..=3).for_each(|id| revoked.assigned(AssignmentId(id)));
+        assert!(!seen.is_gone(&revoked, of(1)) && !seen.is_gone(&revoked, of(1)));
         revoked.add(&[AssignmentId(1), AssignmentId(3)]);
-        assert!(seen.is_gone(&revoked, ours(1)) && seen.is_gone(&revoked, ours(3)) && !seen.is_gone(&revoked, ours(2)));
+        assert!(seen.is_gone(&revoked, of(1)) && seen.is_gone(&revoked, of(3)) && !seen.is_gone(&revoked, of(2)));
+    }
+
+    #[test]
+    fn ten_thousand_revocations_leave_no_more_than_what_is_ours() {
+        let (revoked, mut seen) = (Revoked::default(), Seen::default());
+        revoked.assigned(AssignmentId(1));
+        for id in 2..10_002 {
+            revoked.assigned(AssignmentId(id));
+            assert!(!seen.is_gone(&revoked, of(id)));
+            revoked.add(&[AssignmentId(id)]);
+            assert!(seen.is_gone(&revoked, of(id)));
+        }
+        assert!(seen.is_gone(&revoked, of(2)) && !seen.is_gone(&revoked, of(1)));
+        assert_eq!((seen.ours.len(), revoked.ours.lock().unwrap().len()), (1, 1));
     }
 }

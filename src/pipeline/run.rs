@@ -6,15 +6,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use portcullis_audit::Recorder;
-use portcullis_connector_api::{Confirm, ConnectorError, ErrorKind, Sink, Source};
+use portcullis_connector_api::{Confirm, ConnectorError, ErrorKind, Sink, Source, Trace};
 use portcullis_flow::{Completions, FaultKind, Order, QueueSum, Window};
 use thiserror::Error;
 
 use super::branch::Branch;
 use super::chain::Stage;
 use super::confirm::{DeadLetterConfirm, SinkConfirm};
+use super::handed::Handed;
 use super::work::Completion;
-use super::{Identity, ReadCounts, SourceIdentity, Stop};
+use super::{Identity, PlaceOf, ReadCounts, SourceIdentity, Stop, Taps};
 use crate::plugin::Fault;
 use crate::telemetry::readiness::Readiness;
 
@@ -28,6 +29,8 @@ pub type SinkMaker = Box<dyn Fn(Arc<dyn Confirm>) -> Result<Arc<dyn Sink>, Conne
 /// How long the start waits before it tries an unreachable broker again.
 const RETRY_START: Duration = Duration::from_millis(500);
 const CHECK_WAIT: Duration = Duration::from_secs(5);
+/// What is left for a sink at the end when everything before has taken its time.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// Everything that a pipeline is made of; nothing is decided after it.
 pub struct Blueprint {
@@ -55,6 +58,12 @@ pub struct Blueprint {
     pub dead_letter: Option<SinkMaker>,
     /// What sources and sinks count beside messages, each with its name in the metric.
     pub counts: Vec<(String, ReadCounts)>,
+    /// Who looks at messages as they pass.
+    pub taps: Arc<Taps>,
+    /// Names the destination of a message for whoever looks.
+    pub place: PlaceOf,
+    /// Nothing is stored anywhere: no event says that it was.
+    pub is_dry: bool,
 }
 
 /// Where messages come from.
@@ -80,6 +89,8 @@ pub enum PipelineError {
         kind: FaultKind,
         /// The plugin's code. Its sentence may quote the value and is not in an error.
         code: String,
+        /// The trace that it is part of.
+        trace: Option<Trace>,
     },
     /// A plugin cannot be instantiated.
     #[error("plugin {plugin} cannot start: {}", .fault.detail)]
@@ -95,6 +106,16 @@ pub enum PipelineError {
     /// The operating system gave no thread.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+impl PipelineError {
+    /// The trace of the message that it is about.
+    pub fn trace(&self) -> Option<Trace> {
+        match self {
+            Self::Message { trace, .. } => *trace,
+            _ => None,
+        }
+    }
 }
 
 /// A pipeline at work.
@@ -188,6 +209,8 @@ fn run(blueprint: Blueprint, shared: &Shared, part: &str) -> Result<usize, Pipel
             source,
             completions,
             revoked: Arc::default(),
+            handed: Arc::new(Handed::by(blueprint.lanes)),
+            ends_at: Arc::default(),
             blueprint: &blueprint,
             sinks: &sinks,
             egress: &egress,
@@ -210,9 +233,12 @@ fn run(blueprint: Blueprint, shared: &Shared, part: &str) -> Result<usize, Pipel
         };
         threads.into_iter().map(join).collect()
     });
-    sinks.sink.drain(CHECK_WAIT);
+    // One deadline through all steps. What was sent of partitions is confirmed or given up by now.
+    let ends_at = branches.iter().filter_map(|branch| branch.ends_at.get().copied()).max();
+    let left = || ends_at.map_or(LAST_WAIT, |at| at.saturating_duration_since(Instant::now()).max(LAST_WAIT));
+    sinks.sink.drain(left());
     if let Some(dead_letter) = &sinks.dead_letter {
-        dead_letter.drain(CHECK_WAIT);
+        dead_letter.drain(left());
     }
     ended.into_iter().sum()
 }
@@ -234,7 +260,8 @@ fn open_sinks(
         let checked = retry_while_unreachable(&shared.stop, &shared.readiness, part, || sink.check(CHECK_WAIT));
         checked.map(|checked| checked.map(|()| sink))
     };
-    let Some(sink) = open(&blueprint.sink, Arc::new(SinkConfirm(ways.to_vec())))? else { return Ok(None) };
+    let confirm = SinkConfirm { ways: ways.to_vec(), taps: blueprint.taps.clone() };
+    let Some(sink) = open(&blueprint.sink, Arc::new(confirm))? else { return Ok(None) };
     let Some(maker) = &blueprint.dead_letter else { return Ok(Some(Sinks { sink, dead_letter: None })) };
     let dead_letter = open(maker, Arc::new(DeadLetterConfirm(ways.to_vec())))?;
     Ok(dead_letter.map(|dead_letter| Sinks { sink, dead_letter: Some(dead_letter) }))

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use portcullis_audit::{Counts, Recorder};
+use portcullis_connector_api::Trace;
 use portcullis_flow::FaultKind;
 use portcullis_net::Egress;
 
 use super::Identity;
 use super::breaker::{Admission, Probe};
-use super::chain::{Life, Stage, Tally, quarantined};
+use super::chain::{Life, QUARANTINED, Stage, Tally, quarantined};
 use super::evidence;
 use super::slot_meters::SlotMeters;
 use super::work::Work;
@@ -155,6 +156,20 @@ impl Slot {
         }
     }
 
+    /// Fuel of the call that has just ended; none where there was no call.
+    pub(super) fn last_fuel(&self, outcome: &Outcome) -> u64 {
+        if matches!(outcome, Outcome::Fault(fault) if fault.code == Some(QUARANTINED)) {
+            return 0;
+        }
+        let instance = self.places.first().and_then(Option::as_ref);
+        instance.map(Instance::fuel).or(self.ended_fuel).unwrap_or(0)
+    }
+
+    /// Requests of the plugin that were refused only because the run has no effects.
+    pub(super) fn withheld(&self) -> u64 {
+        self.egress.as_ref().map_or(0, |egress| egress.withheld())
+    }
+
     /// Tells what a slice has cost. Of its fuel one call is told, which stands for all: asking after each would cost more.
     pub(super) fn count(&mut self, tally: &Tally) {
         self.meters.add(tally);
@@ -255,7 +270,8 @@ impl Slot {
 
     fn faulted(&mut self, place: usize, fault: &Fault, work: &Work, identity: &Identity, recorder: &Recorder) {
         let actor = identity.actor(&self.stage.plugin);
-        let source = identity.source_coordinates(&work.message.channel, work.partition, work.offset);
+        let trace = Trace::of(&work.message.headers);
+        let source = identity.source(&work.message.channel, (work.partition, work.offset), trace);
         recorder.record(evidence::faulted(actor.clone(), &self.stage.plugin, fault, source));
         let cost_the_instance = match self.places.get(place) {
             Some(Some(instance)) => instance.is_spent(),

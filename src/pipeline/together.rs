@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::Identity;
 use super::chain::record;
 use super::slot::Slot;
+use super::tap::{Look, Watching};
 use super::work::Work;
 use crate::plugin::{Instance, Outcome};
 
@@ -19,8 +20,7 @@ pub(super) async fn run(
     slot: &mut Slot,
     slice: impl ExactSizeIterator<Item = Work>,
     mut go_on: impl FnMut(&Work) -> bool,
-    identity: &Arc<Identity>,
-    recorder: &Recorder,
+    (identity, recorder, watching): (&Arc<Identity>, &Recorder, Option<&Watching>),
 ) -> Vec<(Work, Option<Outcome>)> {
     let mut done: Vec<Option<(Work, Option<Outcome>)>> = Vec::new();
     done.resize_with(slice.len(), || None);
@@ -46,7 +46,12 @@ pub(super) async fn run(
                 free.push(place);
                 continue;
             }
-            running.push(call(Turn { place, number, work, instance: slot.take(place) }, slot_parts(slot), identity));
+            running.push(call(
+                Turn { place, number, work, instance: slot.take(place) },
+                slot_parts(slot),
+                identity,
+                watching,
+            ));
         }
         let next = tokio::select! {
             biased;
@@ -88,7 +93,12 @@ fn slot_parts(slot: &Slot) -> Parts {
 }
 
 /// One call, in an instance that is made where its place has none. True where it was made.
-async fn call(mut turn: Turn, (stage, egress): Parts, identity: &Identity) -> (Turn, Outcome, bool) {
+async fn call(
+    mut turn: Turn,
+    (stage, egress): Parts,
+    identity: &Identity,
+    watching: Option<&Watching>,
+) -> (Turn, Outcome, bool) {
     let (mut instance, made) = match turn.instance.take() {
         Some(instance) => (instance, false),
         None => match stage.plugin.instantiate_waiting(egress.as_ref()).await {
@@ -99,7 +109,11 @@ async fn call(mut turn: Turn, (stage, egress): Parts, identity: &Identity) -> (T
     if egress.is_some() {
         instance.about(|| record(identity, turn.work.message.channel.clone(), &turn.work));
     }
+    let look = Look::begin(watching, stage.plugin.name(), &turn.work, 0);
     let outcome = instance.process_waiting(&mut turn.work.message).await;
+    if let Some(look) = look {
+        look.end(stage.plugin.name(), &turn.work, &outcome, instance.fuel(), 0);
+    }
     turn.instance = Some(instance);
     (turn, outcome, made)
 }

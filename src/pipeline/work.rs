@@ -134,6 +134,11 @@ pub(super) fn token(source: u8, assignment: AssignmentId, sequence: u64) -> Toke
     Token(u64::from(source) << SOURCE_SHIFT | assignment << SEQUENCE_BITS | sequence & SEQUENCE_MASK)
 }
 
+/// The low bits of the sequence number: the number itself for the first 2^32 messages of an assignment.
+pub(super) fn sequence_bits(token: Token) -> u64 {
+    token.0 & SEQUENCE_MASK
+}
+
 /// Which of the pipeline's sources it came from.
 pub(super) fn source_of(token: Token) -> usize {
     (token.0 >> SOURCE_SHIFT) as usize

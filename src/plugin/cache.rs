@@ -34,17 +34,7 @@ impl Cache {
     /// # Errors
     /// When the folder or the key could be written or read by another user, or cannot be made.
     pub(super) fn open(folder: &Path, engine: &Engine) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let user = private(&fs::symlink_metadata(folder)?, "folder", None)?;
-        let key_path = folder.join("key");
-        if !fs::exists(&key_path)? {
-            make_key(folder, &key_path)?;
-        }
-        let mut file = File::open(&key_path)?;
-        private(&fs::symlink_metadata(&key_path)?, "key", Some(user))?;
-        let mut key = [0; 32];
-        file.read_exact(&mut key)?;
-        probe(folder, user)?;
+        let key = key_of(folder)?;
         let mut hasher = Sha256Hasher(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         env!("CARGO_PKG_VERSION").hash(&mut hasher);
@@ -111,6 +101,29 @@ impl Cache {
         hasher.update(self.build);
         format!("{}.bin", hexadecimal(&hasher.finalize()))
     }
+}
+
+/// Whether this folder would be used: makes it where it is missing, and tries everything that opening the cache needs.
+///
+/// # Errors
+/// As [`Cache::open`].
+pub(crate) fn try_cache(folder: &Path) -> io::Result<()> {
+    key_of(folder).map(drop)
+}
+
+fn key_of(folder: &Path) -> io::Result<[u8; 32]> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let user = private(&fs::symlink_metadata(folder)?, "folder", None)?;
+    let key_path = folder.join("key");
+    if !fs::exists(&key_path)? {
+        make_key(folder, &key_path)?;
+    }
+    let mut file = File::open(&key_path)?;
+    private(&fs::symlink_metadata(&key_path)?, "key", Some(user))?;
+    let mut key = [0; 32];
+    file.read_exact(&mut key)?;
+    probe(folder, user)?;
+    Ok(key)
 }
 
 /// Loads machine code from memory, never from a file that could change between the check and the load.

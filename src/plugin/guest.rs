@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use portcullis_connector_api::{Bytes, Channel, Headers, Message};
@@ -45,6 +46,8 @@ pub(crate) struct Guest {
     pub(crate) clock: Clock,
     /// The origin of the monotonic clock: a guest learns nothing of when the machine started.
     pub(crate) started: Instant,
+    /// How long the call in work has waited for a turn on the processor, until the epoch's deadline was moved by it.
+    waited_ms: Arc<AtomicU64>,
     inert: Option<Box<Inert>>,
     /// The network, where it is linked.
     net: Option<Box<NetGuest>>,
@@ -84,6 +87,7 @@ impl Guest {
             log: Arc::new(LogSink::new(spec)),
             clock: spec.grants.clock.unwrap_or(Clock::Coarse),
             started: Instant::now(),
+            waited_ms: Arc::default(),
             inert: None,
             net: spec.grants.egress.then(|| Box::new(NetGuest::new(egress.cloned()))),
         }
@@ -94,12 +98,13 @@ impl Guest {
         std::mem::swap(&mut self.message, message);
         self.output_bytes = 0;
         self.host_calls = 0;
-        self.log.begin();
+        self.log.begin(&self.message.headers);
     }
 
     /// Gives the message back, with the edits or without them.
     pub(super) fn end(&mut self, message: &mut Message, value: Option<Bytes>, keep_edits: bool) {
         std::mem::swap(&mut self.message, message);
+        self.log.end();
         let (undo, edited) = (self.undo.take(), self.value.take());
         match undo {
             Some(undo) if !keep_edits => (message.key, message.headers) = (undo.key, undo.headers),
@@ -162,6 +167,10 @@ impl Guest {
         if let Some(net) = &mut self.net {
             net.call_ends(Instant::now().checked_add(deadline));
         }
+    }
+
+    pub(super) fn waited_ms(&self) -> &Arc<AtomicU64> {
+        &self.waited_ms
     }
 
     /// Ends a window of the network's events: what was counted since the last time is recorded.

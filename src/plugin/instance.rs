@@ -2,6 +2,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use portcullis_connector_api::{Bytes, Message};
 use portcullis_flow::FaultKind;
 use portcullis_net::{Egress, Record};
 use tokio::runtime::Handle;
-use wasmtime::Store;
+use wasmtime::{Store, Trap, UpdateDeadline};
 use wasmtime::component::{ComponentExportIndex, Resource, TypedFunc};
 
 use super::contract::{MessageHandle, Verdict};
@@ -105,6 +106,12 @@ impl Instance {
         store.set_max_component_handles(limits.handles as usize);
         let turns = plugin.spec().sums.turns.clone();
         let turns = turns.as_deref();
+        if waits.is_some() && turns.is_some() {
+            store.epoch_deadline_callback(|store| match store.data().waited_ms().swap(0, Ordering::Relaxed) {
+                0 => Err(Trap::Interrupt.into()),
+                waited_ms => Ok(UpdateDeadline::Continue(ticks(waited_ms))),
+            });
+        }
         let (exports, pre) = (plugin.exports(), plugin.pre());
         let started = if waits.is_some() {
             let call = async |store: &mut Store<Guest>| pre.instantiate_async(store).await;
@@ -269,14 +276,22 @@ async fn guarded_waiting<R>(
     arm(store, limits)?;
     let deadline = Duration::from_millis(limits.deadline_ms);
     store.data_mut().ends_after(deadline);
+    let waited_ms = Arc::clone(store.data().waited_ms());
+    waited_ms.store(0, Ordering::Relaxed);
     let answer = {
-        let mut call = pin!(tokio::time::timeout(deadline, call(&mut *store)));
+        let mut timer = pin!(tokio::time::sleep(deadline));
+        let mut call = pin!(call(&mut *store));
         poll_fn(|context| {
-            let _turn = turns.map(Turns::take);
+            let turn = turns.map(Turns::take);
+            if let Some(waited) = turn.as_ref().map(|turn| turn.waited).filter(|waited| !waited.is_zero()) {
+                // Other lanes of the tenant had the processor: that is not this call's time.
+                let until = timer.deadline() + waited;
+                timer.as_mut().reset(until);
+                waited_ms.fetch_add(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX) + 1, Ordering::Relaxed);
+            }
             match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
-                Ok(Poll::Pending) => Poll::Pending,
-                Ok(Poll::Ready(Ok(answer))) => Poll::Ready(Ok(answer)),
-                Ok(Poll::Ready(Err(_))) => Poll::Ready(Ok(Err(Elapsed.into()))),
+                Ok(Poll::Pending) => timer.as_mut().poll(context).map(|()| Ok(Err(Elapsed.into()))),
+                Ok(Poll::Ready(answer)) => Poll::Ready(Ok(answer)),
                 Err(panic) => Poll::Ready(Err(panic)),
             }
         })

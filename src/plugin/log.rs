@@ -1,12 +1,18 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use portcullis_audit::Scope;
+use portcullis_connector_api::{Headers, Trace};
 
 use super::log_rate::LogRate;
 use super::spec::{Level, PluginSpec};
 use super::text::{cut, tame};
+use crate::telemetry::log;
+
+/// What the log writes beside the text of a line, about: time, level, names. Charged for each, else the number of short lines
+/// would have no bound.
+const LINE_BYTES: u64 = 128;
 
 /// Where the lines of one instance go: the interface `log`, standard output and standard error, with one budget. Shared
 /// with the streams that the guest holds, so the counters are atomic; only the thread of the instance touches them.
@@ -22,6 +28,8 @@ pub(crate) struct LogSink {
     cut_bytes: AtomicU64,
     /// The plugin's, the tenant's and the node's, each with what was cut for it.
     rates: Vec<(Arc<LogRate>, AtomicU64)>,
+    /// Those of the message in work, as they came: a line of its call names its trace. Only where lines are kept.
+    headers: Mutex<Headers>,
 }
 
 /// Log bytes that were not kept.
@@ -46,12 +54,27 @@ impl LogSink {
             spent_bytes: AtomicU64::new(0),
             cut_bytes: AtomicU64::new(0),
             rates: spec.sums.log.iter().map(|rate| (Arc::clone(rate), AtomicU64::new(0))).collect(),
+            headers: Mutex::default(),
         }
     }
 
-    /// A new call has its whole budget again.
-    pub(super) fn begin(&self) {
+    /// A new call has its whole budget again. A plugin whose lines nobody reads pays for no trace.
+    pub(super) fn begin(&self, headers: &Headers) {
         self.spent_bytes.store(0, Ordering::Relaxed);
+        if self.lowest.is_some() {
+            self.keep(headers.clone());
+        }
+    }
+
+    /// The call has ended: nothing of its message is held on to.
+    pub(super) fn end(&self) {
+        if self.lowest.is_some() {
+            self.keep(Headers::default());
+        }
+    }
+
+    fn keep(&self, headers: Headers) {
+        *self.headers.lock().unwrap_or_else(PoisonError::into_inner) = headers;
     }
 
     /// What was not kept since the last time.
@@ -81,41 +104,44 @@ impl LogSink {
         }
         let spent = self.spent_bytes.load(Ordering::Relaxed);
         let left = self.limit_bytes.saturating_sub(spent);
+        if left == 0 {
+            self.cut_bytes.fetch_add(text.len() as u64, Ordering::Relaxed);
+            return;
+        }
         let kept = cut(text, usize::try_from(left).unwrap_or(usize::MAX));
         if kept.len() < text.len() {
             self.cut_bytes.fetch_add((text.len() - kept.len()) as u64, Ordering::Relaxed);
             // A cut at a character may leave bytes over: a shorter line must not slip in after a longer one was cut.
             self.spent_bytes.store(self.limit_bytes, Ordering::Relaxed);
         } else {
-            // An empty line costs a byte, else the number of lines would have no bound.
-            self.spent_bytes.store(spent.saturating_add(text.len().max(1) as u64), Ordering::Relaxed);
+            self.spent_bytes.store(spent.saturating_add(text.len() as u64 + LINE_BYTES), Ordering::Relaxed);
         }
-        if kept.is_empty() && left == 0 {
-            return;
-        }
-        if self.has_rate(kept.len().max(1) as u64) {
-            self.emit(level, &tame(kept, kept.len().saturating_mul(8)));
+        // What is written is longer than what the guest said, where that has to be escaped.
+        let written = tame(kept, kept.len().saturating_mul(8));
+        match self.without_rate(written.len() as u64 + LINE_BYTES) {
+            None => self.emit(level, &written),
+            Some(cut_bytes) => drop(cut_bytes.fetch_add(kept.len() as u64, Ordering::Relaxed)),
         }
     }
 
-    /// Takes the bytes of a line from every rate, or from none: then they are counted as cut for the first that has no room.
-    fn has_rate(&self, bytes: u64) -> bool {
+    /// Takes the bytes of a line from every rate. Or from none: then it is where to count what the first cuts that has no room.
+    fn without_rate(&self, bytes: u64) -> Option<&AtomicU64> {
         let now = Instant::now();
         for (number, (rate, cut_bytes)) in self.rates.iter().enumerate() {
             if !rate.take(bytes, now) {
-                cut_bytes.fetch_add(bytes, Ordering::Relaxed);
                 self.rates.iter().take(number).for_each(|(before, _)| before.give_back(bytes));
-                return false;
+                return Some(cut_bytes);
             }
         }
-        true
+        None
     }
 
     fn emit(&self, level: Level, text: &str) {
+        let (trace_id, span_id) = log::ids(Trace::of(&self.headers.lock().unwrap_or_else(PoisonError::into_inner)));
         macro_rules! emit {
             ($level:ident) => {
                 tracing::event!(target: "portcullis::plugin", tracing::Level::$level, plugin = &*self.plugin,
-                    pipeline = &*self.pipeline, tenant = &*self.tenant, "{text}")
+                    pipeline = &*self.pipeline, tenant = &*self.tenant, trace_id, span_id, "{text}")
             };
         }
         match level {
@@ -138,10 +164,11 @@ mod tests {
             pipeline: Arc::clone(&text),
             tenant: text,
             lowest,
-            limit_bytes: 10,
+            limit_bytes: LINE_BYTES + 10,
             spent_bytes: AtomicU64::new(0),
             cut_bytes: AtomicU64::new(0),
             rates: Vec::new(),
+            headers: Mutex::default(),
         }
     }
 
@@ -157,7 +184,7 @@ mod tests {
         sink.line(Level::Error, "1234567");
         sink.line(Level::Info, "12");
         assert_eq!(cut_bytes(&sink), 4 + 2);
-        sink.begin();
+        sink.begin(&Headers::default());
         sink.line(Level::Info, "1234567890");
         assert_eq!(sink.take_cuts(), []);
     }
@@ -174,12 +201,25 @@ mod tests {
         let rate = |scope, bytes_s| (Arc::new(LogRate::new(scope, bytes_s)), AtomicU64::new(0));
         let mut sink = sink(Some(Level::Info));
         sink.limit_bytes = 1 << 20;
-        sink.rates = vec![rate(Scope::Plugin, 1000), rate(Scope::Tenant, 1)];
+        sink.rates = vec![rate(Scope::Plugin, 1000), rate(Scope::Tenant, 4)];
         sink.line(Level::Info, &"x".repeat(50));
         for _ in 0..3 {
             sink.line(Level::Info, &"x".repeat(20));
         }
-        assert_eq!(sink.take_cuts(), [LogCut { scope: Scope::Tenant, limit_bytes: 1, bytes: 60 }]);
-        assert!(sink.rates[0].0.take(60_000 - 50, Instant::now()), "what the tenant refused is not the plugin's");
+        assert_eq!(sink.take_cuts(), [LogCut { scope: Scope::Tenant, limit_bytes: 4, bytes: 60 }]);
+        let left = 60_000 - 50 - LINE_BYTES;
+        assert!(sink.rates[0].0.take(left, Instant::now()), "what the tenant refused is not the plugin's");
+    }
+
+    #[test]
+    fn a_flood_of_empty_lines_and_of_control_characters_pays_for_what_is_written() {
+        let mut sink = sink(Some(Level::Info));
+        (sink.limit_bytes, sink.rates) = (1 << 20, vec![(Arc::new(LogRate::new(Scope::Plugin, 100)), AtomicU64::new(0))]);
+        let began = sink.rates[0].0.clone();
+        (0..1000).for_each(|_| sink.line(Level::Info, ""));
+        assert!(!began.take(2 * LINE_BYTES, Instant::now()), "6,000 bytes are less than 47 lines");
+        sink.begin(&Headers::default());
+        (0..10_000).for_each(|_| sink.line(Level::Info, ""));
+        assert!(sink.spent_bytes.load(Ordering::Relaxed) <= (1 << 20) + LINE_BYTES, "nor has a call any number of them");
     }
 }

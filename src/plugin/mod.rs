@@ -43,7 +43,8 @@ pub use spec::{Clock, Grants, Level, Limits, PluginSpec};
 pub use sums::{MemorySum, Sums};
 pub use turns::Turns;
 
-pub(crate) use contract::{Header, HeaderArgument, MessageHandle, interface, version};
+pub(crate) use cache::try_cache;
+pub(crate) use contract::{Header, HeaderArgument, MessageHandle, VERSION as CONTRACT_VERSION, interface, version};
 pub(crate) use fault::HostFault;
 pub(crate) use guest::Guest;
 pub(crate) use log::LogSink;

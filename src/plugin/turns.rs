@@ -1,7 +1,9 @@
 //! Turns on the processor. Atomics and no lock but for a lane that has to wait for its turn.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 /// How often a lane that waits for a turn looks whether other tenants use theirs.
@@ -9,6 +11,9 @@ const LOOK: Duration = Duration::from_millis(10);
 /// So many looks without a call of a tenant, and its turns are on offer. Between two calls of a busy one less time passes: its
 /// cores are not taken from it in each pause.
 const QUIET_LOOKS: u32 = 5;
+/// Who has waited for so long is next, whoever comes. Before, a lane that ends one call and begins another may keep its turn:
+/// handing it over after each call would cost more than the call.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// How many threads may run guest code of one tenant at once. A tenant whose plugins compute without end keeps its own
 /// turns busy and leaves the others' alone; a call that waits for the network holds none.
@@ -23,9 +28,11 @@ pub struct Turns {
     /// Whether a turn was asked for since the last look of somebody else.
     used: AtomicBool,
     is_on_offer: AtomicBool,
+    /// How many are in `queue`.
     waiting: AtomicU64,
-    lock: Mutex<()>,
-    given_back: Condvar,
+    /// Whether the first of them has waited for its [`PATIENCE`].
+    is_owed: AtomicBool,
+    queue: Mutex<VecDeque<Thread>>,
     processor: Arc<Processor>,
 }
 
@@ -74,31 +81,57 @@ impl Turns {
             used: AtomicBool::new(false),
             is_on_offer: AtomicBool::new(false),
             waiting: AtomicU64::new(0),
-            lock: Mutex::default(),
-            given_back: Condvar::new(),
+            is_owed: AtomicBool::new(false),
+            queue: Mutex::default(),
             processor,
         }
     }
 
     /// Waits for a turn; it ends when what is returned is dropped.
     pub(super) fn take(&self) -> Turn<'_> {
-        if let Some(turn) = self.try_take() {
-            return turn;
-        }
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        let mut guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        // Asked again under the lock: whoever gives back after this look takes the lock to wake us. What others stop using
-        // nobody wakes us for.
-        let turn = loop {
-            if let Some(turn) = self.try_take() {
-                break turn;
+        let at_once = if self.is_owed.load(Ordering::SeqCst) { None } else { self.try_take() };
+        at_once.unwrap_or_else(|| self.wait())
+    }
+
+    /// In the order in which they came.
+    fn wait(&self) -> Turn<'_> {
+        let begun = Instant::now();
+        let me = thread::current();
+        self.change_queue(|queue| queue.push_back(me.clone()));
+        loop {
+            let is_first = self.queue().front().is_some_and(|first| first.id() == me.id());
+            // Whoever gives back after this look sees that somebody waits, and wakes the first.
+            let turn = if is_first { self.try_take() } else { None };
+            if let Some(mut turn) = turn {
+                self.is_owed.store(false, Ordering::SeqCst);
+                self.change_queue(|queue| drop(queue.pop_front()));
+                self.wake_first();
+                turn.waited = begun.elapsed();
+                return turn;
             }
-            guard = self.given_back.wait_timeout(guard, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+            if is_first && begun.elapsed() >= PATIENCE {
+                self.is_owed.store(true, Ordering::SeqCst);
+            }
+            // What others stop using nobody wakes us for.
+            thread::park_timeout(if is_first { PATIENCE } else { LOOK });
             self.processor.look(Instant::now());
-        };
-        drop(guard);
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        turn
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, VecDeque<Thread>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_queue(&self, change: impl FnOnce(&mut VecDeque<Thread>)) {
+        let mut queue = self.queue();
+        change(&mut queue);
+        self.waiting.store(queue.len() as u64, Ordering::SeqCst);
+    }
+
+    fn wake_first(&self) {
+        if let Some(first) = self.queue().front() {
+            first.unpark();
+        }
     }
 
     fn try_take(&self) -> Option<Turn<'_>> {
@@ -109,9 +142,9 @@ impl Turns {
             self.end_offer();
         }
         if self.free.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |free| free.checked_sub(1)).is_ok() {
-            return Some(Turn { turns: self, is_borrowed: false });
+            return Some(Turn { turns: self, is_borrowed: false, waited: Duration::ZERO });
         }
-        self.processor.borrow(self.own).then(|| Turn { turns: self, is_borrowed: true })
+        self.processor.borrow(self.own).then(|| Turn { turns: self, is_borrowed: true, waited: Duration::ZERO })
     }
 
     fn is_quiet(&self) -> bool {
@@ -133,6 +166,15 @@ impl Turns {
     fn end_offer(&self) {
         if self.is_on_offer.swap(false, Ordering::SeqCst) {
             self.processor.on_offer.fetch_sub(self.own, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A tenant without any plugin left, or one that never had one in this process, leaves its turns to the others.
+impl Drop for Turns {
+    fn drop(&mut self) {
+        if !*self.is_on_offer.get_mut() {
+            self.processor.on_offer.fetch_add(self.own, Ordering::SeqCst);
         }
     }
 }
@@ -168,6 +210,8 @@ impl Processor {
 pub(super) struct Turn<'a> {
     turns: &'a Turns,
     is_borrowed: bool,
+    /// How long it was waited for: nobody's call has used that time.
+    pub(super) waited: Duration,
 }
 
 impl Drop for Turn<'_> {
@@ -179,8 +223,7 @@ impl Drop for Turn<'_> {
             turns.free.fetch_add(1, Ordering::SeqCst);
         }
         if turns.waiting.load(Ordering::SeqCst) > 0 {
-            let _between_look_and_wait = turns.lock.lock().unwrap_or_else(PoisonError::into_inner);
-            turns.given_back.notify_one();
+            turns.wake_first();
         }
     }
 }
@@ -271,6 +314,46 @@ mod tests {
         drop(held);
         look(&busy.processor, now);
         assert!(busy.try_take().is_some());
+    }
+
+    #[test]
+    fn who_waits_is_served_though_another_takes_its_turn_again_and_again() {
+        let turns = &Turns::among(1, &[1])[0];
+        let (rounds, served) = (AtomicUsize::new(0), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !served.load(Ordering::SeqCst) && rounds.load(Ordering::SeqCst) < 5_000 {
+                    let _turn = turns.take();
+                    rounds.fetch_add(1, Ordering::SeqCst);
+                    let begun = Instant::now();
+                    while begun.elapsed() < Duration::from_millis(1) {
+                        std::hint::spin_loop();
+                    }
+                }
+            });
+            while rounds.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            let before = rounds.load(Ordering::SeqCst);
+            for _ in 0..10 {
+                let turn = turns.take();
+                assert!(turn.waited < Duration::from_secs(5));
+            }
+            served.store(true, Ordering::SeqCst);
+            let took = rounds.load(Ordering::SeqCst) - before;
+            assert!(took < 1_000, "{took} calls of the other while ten waited");
+        });
+        assert!(turns.queue().is_empty() && turns.waiting.load(Ordering::SeqCst) == 0);
+    }
+
+    #[test]
+    fn a_tenant_without_plugins_in_this_process_leaves_its_turns_to_the_others() {
+        let busy = Turns::among(4, &[1, 1]).swap_remove(0);
+        assert_eq!((0..5).map_while(|_| busy.try_take()).collect::<Vec<_>>().len(), 4);
+        let (busy, other) = pair(2);
+        look(&busy.processor, Instant::now());
+        drop(other);
+        assert_eq!((0..3).map_while(|_| busy.try_take()).collect::<Vec<_>>().len(), 2, "lent once");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The admin endpoint: `/metrics`, `/live`, `/ready`. It shows counts and states, never content.
+//! The admin endpoint: `/metrics`, `/live`, `/ready`, which show counts and states and never content, and `/tap`, which shows
+//! what the node's file consents to.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::Response;
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
@@ -15,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::names;
 use super::readiness::Readiness;
+use super::tap::{self, Caller, TapDesk};
 
 /// How often the exporter folds what was recorded since into its totals.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -22,6 +25,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 struct Shared {
     metrics: PrometheusHandle,
     readiness: Readiness,
+    desk: Arc<TapDesk>,
 }
 
 /// The running endpoint; stops when dropped.
@@ -37,7 +41,7 @@ pub struct Admin {
 ///
 /// # Errors
 /// When the address cannot be bound or a recorder is installed already.
-pub fn serve(listen: SocketAddr, readiness: Readiness) -> anyhow::Result<Admin> {
+pub fn serve(listen: SocketAddr, readiness: Readiness, desk: Arc<TapDesk>) -> anyhow::Result<Admin> {
     let mut builder = PrometheusBuilder::new();
     for (name, bounds) in names::histograms() {
         builder = builder.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)?;
@@ -51,12 +55,14 @@ pub fn serve(listen: SocketAddr, readiness: Readiness) -> anyhow::Result<Admin> 
     let address = listener.local_addr()?;
     let stop = Arc::new(Notify::new());
     let stopped = stop.clone();
-    let shared = Arc::new(Shared { metrics: metrics.clone(), readiness });
+    let shared = Arc::new(Shared { metrics: metrics.clone(), readiness, desk });
     let router = Router::new()
         .route("/metrics", get(scrape))
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready))
-        .with_state(shared);
+        .route("/tap", get(tap))
+        .with_state(shared)
+        .into_make_service_with_connect_info::<Caller>();
     let thread = std::thread::Builder::new().name("admin".into()).spawn(move || {
         runtime.block_on(async move {
             let upkeep = async {
@@ -99,4 +105,13 @@ async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     }
     let lines = not_ready.iter().map(|(part, reason)| format!("not ready: {part}: {reason}\n")).collect();
     (StatusCode::SERVICE_UNAVAILABLE, lines)
+}
+
+async fn tap(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    tap::open(&shared.desk, caller, &headers, uri.query().unwrap_or_default())
 }

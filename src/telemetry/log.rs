@@ -2,6 +2,8 @@
 
 use std::io::IsTerminal;
 
+use portcullis_connector_api::{Trace, TraceId};
+use tracing::field::{DisplayValue, display};
 use tracing_subscriber::EnvFilter;
 
 /// How log lines look.
@@ -20,7 +22,12 @@ pub enum Format {
 /// # Errors
 /// When the filter cannot be read or a log is installed already.
 pub fn install(format: Format, level: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level)?;
+    let mut filter = EnvFilter::try_new(level)?;
+    if !level.contains("async_nats") {
+        // It writes out what the server says, and that has subjects in it, which are made of keys. What matters of it the
+        // connector says itself.
+        filter = filter.add_directive("async_nats=off".parse()?);
+    }
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -30,4 +37,9 @@ pub fn install(format: Format, level: &str) -> anyhow::Result<()> {
         Format::Json => lines.json().flatten_event(true).with_current_span(false).try_init(),
     }
     .map_err(|error| anyhow::anyhow!("cannot install the log: {error}"))
+}
+
+/// The fields `trace_id` and `span_id` of a line about a message. A field without a value is left out of its line.
+pub fn ids(trace: Option<Trace>) -> (Option<DisplayValue<TraceId<16>>>, Option<DisplayValue<TraceId<8>>>) {
+    trace.map(|Trace { trace_id, span_id }| (display(trace_id), display(span_id))).unzip()
 }

@@ -4,3 +4,4 @@ pub mod admin;
 pub mod log;
 pub mod names;
 pub mod readiness;
+pub mod tap;

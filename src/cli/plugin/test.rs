@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use portcullis_connector_api::{Header, Message};
+use portcullis_connector_api::Message;
 use portcullis_connector_local::envelope::{self, Line, Outcome as Expected};
 use serde_json::{Map, Value, json};
 
 use super::trial::{Trial, TrialArguments};
 use crate::cli::{DONE, FAILED, Format, report};
+use crate::pipeline::tap::edits;
 use crate::plugin::Outcome;
 
 #[derive(Args, Clone, Debug)]
@@ -158,28 +159,6 @@ fn fields(message: &Message) -> Map<String, Value> {
     serde_json::from_slice(&printed).unwrap_or_default()
 }
 
-/// What a plugin has changed, by name and size.
-fn edits(before: &Message, after: &Message) -> Vec<String> {
-    let mut edits = Vec::new();
-    let size = |bytes: &Option<portcullis_connector_api::Bytes>| {
-        bytes.as_ref().map_or("null".to_owned(), |bytes| format!("{} B", bytes.len()))
-    };
-    for (name, before, after) in [("key", &before.key, &after.key), ("value", &before.value, &after.value)] {
-        if before != after {
-            edits.push(format!("{name} {} -> {}", size(before), size(after)));
-        }
-    }
-    let name_of = |header: &Header| String::from_utf8_lossy(&header.name).into_owned();
-    for header in after.headers.iter().filter(|header| !before.headers.iter().any(|old| old == *header)) {
-        let mark = if before.headers.last(&header.name).is_some() { "~" } else { "+" };
-        edits.push(format!("{mark}{}", name_of(header)));
-    }
-    for header in before.headers.iter().filter(|header| after.headers.last(&header.name).is_none()) {
-        edits.push(format!("-{}", name_of(header)));
-    }
-    edits.iter().map(|edit| crate::plugin::tame(edit, 256).into_owned()).collect()
-}
-
 /// One object for each message.
 fn expectations(file: &PathBuf, count: usize) -> anyhow::Result<Vec<Value>> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -226,19 +205,5 @@ mod tests {
         let text = difference(&json!({ "outcome": "pass", "value": "b" }), &found).unwrap();
         assert_eq!(text, "`value` is \"a\", expected was \"b\"");
         assert!(difference(&json!({ "reason": "x" }), &found).is_some());
-    }
-
-    #[test]
-    fn edits_are_named_and_not_shown() {
-        let mut before = Message::new("t");
-        before.value = Some("secret".into());
-        before.headers.append(Header::new("gone", Some("x")));
-        before.headers.append(Header::new("other", Some("x")));
-        let mut after = before.clone();
-        after.value = None;
-        after.headers.remove(b"gone");
-        after.headers.set(Header::new("other", Some("y")));
-        after.headers.append(Header::new("new", Some("secret")));
-        assert_eq!(edits(&before, &after), ["value 6 B -> null", "~other", "+new", "-gone"]);
     }
 }

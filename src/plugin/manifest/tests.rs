@@ -46,7 +46,16 @@ fn what_a_manifest_cannot_say_is_refused_with_its_reason() {
     assert!(of(&format!("{GOOD}{GOOD}")).unwrap_err().contains("trailing characters"));
     assert!(claimed(&[0xff, 0xfe], None).is_err());
     assert!(of(&GOOD.replace("asks for the rate", &"a".repeat(513))).unwrap_err().contains("512 bytes"));
-    assert!(of(&GOOD.replace("asks for the rate", &"a".repeat(MAX_BYTES))).unwrap_err().contains("65536"));
+}
+
+#[test]
+fn a_manifest_past_its_bound_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("fx.wasm.manifest.yaml");
+    for (bytes, fits) in [(MAX_BYTES, true), (MAX_BYTES + 1, false)] {
+        std::fs::write(&file, vec![b' '; bytes]).unwrap();
+        assert_eq!(read(&file).is_ok(), fits, "{bytes} bytes");
+    }
 }
 
 #[test]
