@@ -34,7 +34,7 @@ fn topics(name: &str) {
 }
 
 /// Sends messages that no other client lets through.
-fn send(topic: &str, messages: &[Message], settings: impl Fn(&mut SinkSettings)) {
+pub(crate) fn send(topic: &str, messages: &[Message], settings: impl Fn(&mut SinkSettings)) {
     #[derive(Default)]
     struct Fates(Mutex<Vec<Fate>>);
     impl Confirm for Fates {

@@ -4,6 +4,7 @@
 mod alerts;
 mod compose;
 mod on_kafka;
+mod series;
 
 use std::fs;
 use std::time::Duration;

@@ -171,10 +171,15 @@ fn core_nats_goes_through_the_bridge_and_what_it_counts_is_a_metric() {
     assert_eq!(bridge.finish(LIMIT).code(), 0);
 }
 
-fn metrics(address: &str) -> String {
+pub(crate) fn metrics(address: &str) -> String {
+    ask(address, "/metrics")
+}
+
+/// The answer of a bridge's admin listener, with its head.
+pub(crate) fn ask(address: &str, path: &str) -> String {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(address).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text
@@ -267,8 +272,9 @@ fn kafka_goes_through_a_stream_into_kafka_unchanged_although_the_bridge_is_kille
     python::produce(brokers, "streamed.in", 11, MESSAGES, &[], LIMIT);
     let folder = TempDir::new().unwrap();
     let url = nats.url();
+    // A killed member keeps its partitions for so long; the broker allows no less.
     let to = format!(
-        "pipeline: to\nsource: {{ kafka: {{ brokers: \"{brokers}\", topics: streamed.in }} }}\n\
+        "pipeline: to\nsource: {{ kafka: {{ brokers: \"{brokers}\", topics: streamed.in, session_timeout: 6s }} }}\n\
          sink: {{ jetstream: {{ servers: {url}, subject: s, stream: S, create_stream: {{ subjects: s, duplicate_window: 10m }} }} }}\n"
     );
     let mut bridge = start(folder.path(), &to);

@@ -1,7 +1,7 @@
 """The messages that the test clients send and expect: a pure function of the seed, so that no list of them has to be kept.
 
 They hold what bridges lose: binary, empty and null keys; tombstones, empty and binary values; headers that repeat, are
-empty, null, binary or named outside ASCII; timestamps of decades ago.
+empty, null, binary or named outside ASCII, and such as steer a NATS server or a reader; timestamps of decades ago.
 """
 
 import hashlib
@@ -10,6 +10,21 @@ import zlib
 from typing import NamedTuple, Optional
 
 Header = tuple[str, Optional[bytes]]
+
+# What a bridge into NATS must neither copy nor lose: instructions to a server and to a reader, the bridge's own names, and
+# what ends a line or is trimmed there.
+STEERING: list[Header] = [
+    ("Nats-Rollup", b"all"),
+    ("Nats-Msg-Id", b"the same for all"),
+    ("nats-ttl", b"1s"),
+    ("Nats-Expected-Last-Sequence", b"0"),
+    ("Status", b"404"),
+    ("Portcullis-Key", b"x"),
+    ("Portcullis-Null", b"key,value"),
+    ("a:b", b"c"),
+    ("a=b!", b" c "),
+    ("line", b"c\r\nNats-Rollup: all"),
+]
 
 
 class Message(NamedTuple):
@@ -69,6 +84,8 @@ class Messages:
             headers += [("dup", None), ("dup", dice[26:30])]
         if choice >= 248:
             headers.append(("", dice[38:40]))
+        if dice[12] < 32:
+            headers.append(STEERING[dice[13] % len(STEERING)])
         return headers
 
     def _timestamp(self, index: int, dice: bytes) -> int:
@@ -82,7 +99,6 @@ class Messages:
 
 def add_arguments(parser) -> None:
     """The options that sender and reader have to agree on."""
-    parser.add_argument("--brokers", required=True, help="HOST:PORT[,HOST:PORT]")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--keys", type=int, default=1000, help="how many different keys")

@@ -33,6 +33,7 @@ def allow_null_headers() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     messages.add_arguments(parser)
+    parser.add_argument("--brokers", required=True, help="HOST:PORT[,HOST:PORT]")
     parser.add_argument("--topic", required=True)
     parser.add_argument("--first", type=int, default=0, help="number of the first message to send")
     parser.add_argument("--rate", type=float, help="messages a second; without it, as fast as it goes")

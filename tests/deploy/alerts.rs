@@ -1,9 +1,13 @@
 //! Dashboard and alert rules: they parse, and every metric and label that they use is one that the bridge has.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::process::Command;
 
-use serde_json::Value;
+use portcullis_audit::Code;
+use portcullis_flow::FaultKind;
+use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{LIMIT, text, texts, yaml};
 use crate::support::process::Process;
@@ -167,6 +171,17 @@ fn the_dashboard_and_the_alerts_use_metrics_and_labels_that_the_bridge_has() {
 }
 
 #[test]
+fn every_value_of_the_labels_kind_and_code_is_in_the_manual() {
+    let (faults, events) = (text("docs/configuration.md"), text("docs/audit.md"));
+    for kind in FaultKind::ALL {
+        assert!(faults.contains(&format!("`{}`", kind.as_str())), "docs/configuration.md has no fault {kind}");
+    }
+    for code in Code::ALL {
+        assert!(events.contains(&format!("`{code}`")), "docs/audit.md has no event {code}");
+    }
+}
+
+#[test]
 fn a_dashboard_panel_adds_up_over_what_has_no_bound() {
     // Lanes and partitions are many: a line for each would be a thousand lines.
     for (place, expr) in expressions() {
@@ -227,7 +242,7 @@ fn is_balanced(expr: &str) -> bool {
 }
 
 #[test]
-fn promtool_accepts_the_rules_where_there_is_one() {
+fn promtool_accepts_the_rules_and_every_expression_of_the_dashboard_where_there_is_one() {
     let folder = root().join("deploy/prometheus");
     if Command::new("promtool").arg("--version").output().is_err() {
         eprintln!(
@@ -235,8 +250,24 @@ fn promtool_accepts_the_rules_where_there_is_one() {
         );
         return;
     }
-    for arguments in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts.test.yml"]] {
-        let ended = Process::start(Command::new("promtool").current_dir(&folder).args(arguments)).finish(LIMIT);
+    // promtool reads no dashboard: each of its expressions as a rule is one to it.
+    let recorded = expressions().into_iter().enumerate().map(|(number, (place, expr))| {
+        // Grafana puts a time and a name there before it asks.
+        let expr = expr.replace("$__rate_interval", "1m");
+        assert!(!expr.contains("$__"), "{place}: {expr}");
+        json!({ "record": format!("panel:{number}"), "expr": expr })
+    });
+    let rules = json!({ "groups": [{ "name": "dashboard", "rules": recorded.collect::<Vec<_>>() }] });
+    let dashboard = TempDir::new().unwrap();
+    // JSON is YAML.
+    fs::write(dashboard.path().join("rules.yml"), rules.to_string()).unwrap();
+    let runs = [
+        (folder.as_path(), ["check", "rules", "alerts.yml"]),
+        (&folder, ["test", "rules", "alerts.test.yml"]),
+        (dashboard.path(), ["check", "rules", "rules.yml"]),
+    ];
+    for (folder, arguments) in runs {
+        let ended = Process::start(Command::new("promtool").current_dir(folder).args(arguments)).finish(LIMIT);
         assert_eq!(ended.code(), 0, "{ended:?}");
     }
 }

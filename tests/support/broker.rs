@@ -47,6 +47,8 @@ pub(crate) struct Broker {
     folder: PathBuf,
     port: u16,
     sasl_port: u16,
+    /// Properties behind the usual ones.
+    more: String,
     process: Option<Process>,
 }
 
@@ -61,6 +63,11 @@ struct Process {
 impl Broker {
     /// Starts a node and waits until it answers. `libs` holds the jars; `port` fixes the clients' port, else a free one is taken.
     pub(crate) fn start(libs: &Path, port: Option<u16>) -> io::Result<Self> {
+        Self::start_with(libs, port, "")
+    }
+
+    /// The same with more properties; `{{port}}` and `{{sasl_port}}` are filled in.
+    pub(crate) fn start_with(libs: &Path, port: Option<u16>, more: &str) -> io::Result<Self> {
         let mut attempt = 1;
         loop {
             let free = match port {
@@ -73,6 +80,7 @@ impl Broker {
                 folder: new_folder()?,
                 port: free,
                 sasl_port: free_port()?,
+                more: more.to_owned(),
                 process: None,
             };
             match broker.format_and_run() {
@@ -141,7 +149,7 @@ impl Broker {
     }
 
     fn format_and_run(&mut self) -> io::Result<()> {
-        let properties = PROPERTIES
+        let properties = format!("{PROPERTIES}\n{}\n", self.more)
             .replace("{{port}}", &self.port.to_string())
             .replace("{{sasl_port}}", &self.sasl_port.to_string())
             .replace("{{controller_port}}", &free_port()?.to_string())

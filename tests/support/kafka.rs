@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 
@@ -40,7 +40,12 @@ impl Kafka {
 
     /// A node of its own, for a test that stops, kills or breaks it. Takes about five seconds.
     pub(crate) fn start() -> Self {
-        let broker = Broker::start(&libs(), None).unwrap_or_else(|error| panic!("no Kafka: {error}"));
+        Self::start_with("")
+    }
+
+    /// The same with more lines in the broker's properties.
+    pub(crate) fn start_with(properties: &str) -> Self {
+        let broker = Broker::start_with(&libs(), None, properties).unwrap_or_else(|error| panic!("no Kafka: {error}"));
         Self::at(broker.address(), Some(broker))
     }
 
@@ -59,6 +64,25 @@ impl Kafka {
     /// `host:port` for `bootstrap.servers`.
     pub(crate) fn brokers(&self) -> &str {
         &self.brokers
+    }
+
+    /// `host:port` of an own node's listener that asks who one is.
+    pub(crate) fn sasl_brokers(&self) -> String {
+        self.own.as_ref().map(Broker::sasl_address).expect("the node was started by this test")
+    }
+
+    /// How many partitions a topic has; 0 where there is none.
+    pub(crate) fn partitions(&self, topic: &str) -> usize {
+        let metadata = self.admin.inner().fetch_metadata(Some(topic), LIMIT).unwrap();
+        metadata.topics().iter().filter(|found| found.error().is_none()).map(|found| found.partitions().len()).sum()
+    }
+
+    /// A setting of a topic as it is in effect.
+    pub(crate) fn setting(&self, topic: &str, key: &str) -> String {
+        let resource = ResourceSpecifier::Topic(topic);
+        let asked = self.admin.describe_configs([&resource], &AdminOptions::new());
+        let found = block_on(asked).unwrap().remove(0).unwrap_or_else(|error| panic!("topic {topic}: {error}"));
+        found.get(key).and_then(|entry| entry.value.clone()).unwrap_or_else(|| panic!("no `{key}` of {topic}"))
     }
 
     /// Creates a topic and waits until each partition has a leader. `config` holds topic settings such as `max.message.bytes`.

@@ -48,3 +48,51 @@ pub(crate) fn read(brokers: &str, topic: &str, count: usize, limit: Duration) ->
     assert_eq!(finished.code(), 0, "{finished:?}");
     finished.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
+
+/// Publishes `count` messages of the seed, carried by the rule of docs/nats.md: `more` has the subject, and `--core` or nothing.
+pub(crate) fn nats_produce(servers: &str, seed: u32, count: u32, more: &[&str], limit: Duration) -> Value {
+    let (seed, count) = (seed.to_string(), count.to_string());
+    let mut arguments = vec!["--servers", servers, "--seed", &seed, "--count", &count];
+    arguments.extend(more);
+    let finished = client("nats_produce.py", &arguments, limit);
+    assert_eq!(finished.code(), 0, "{finished:?}");
+    finished.json()
+}
+
+/// Compares what a stream holds with what was sent, as [`verify`] does for a topic.
+pub(crate) fn nats_verify(servers: &str, stream: &str, seed: u32, count: u32, more: &[&str], limit: Duration) -> Value {
+    let mut arguments = vec!["--stream", stream];
+    arguments.extend(more);
+    start_nats_verify(servers, seed, count, &arguments, limit).finish(limit).json()
+}
+
+/// Starts a reader that compares; for one that must be there before anything is sent.
+fn start_nats_verify(servers: &str, seed: u32, count: u32, place: &[&str], limit: Duration) -> Process {
+    let (seed, count, wait) = (seed.to_string(), count.to_string(), (limit.as_secs() / 2).to_string());
+    let mut arguments = vec!["--servers", servers, "--seed", &seed, "--count", &count, "--wait", &wait];
+    arguments.extend(place);
+    start("nats_verify.py", &arguments)
+}
+
+/// A reader that is subscribed to a subject of core NATS: what comes from now on, it gets.
+pub(crate) fn subscribe(servers: &str, subject: &str, seed: u32, count: u32, limit: Duration) -> Process {
+    let mut reader = start_nats_verify(servers, seed, count, &["--subject", subject], limit);
+    reader.wait_for_line("ready", limit);
+    reader
+}
+
+/// The messages of a stream as they are there; waits up to half of `limit` until there are `count`.
+pub(crate) fn nats_read(servers: &str, stream: &str, count: usize, limit: Duration) -> Vec<Value> {
+    let (count, wait) = (count.to_string(), (limit.as_secs() / 2).to_string());
+    let arguments = ["--servers", servers, "--stream", stream, "--count", &count, "--wait", &wait];
+    let finished = client("nats_read.py", &arguments, limit);
+    assert_eq!(finished.code(), 0, "{finished:?}");
+    finished.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The messages of the seed as the file connector reads them.
+pub(crate) fn lines(seed: u32, count: u32, limit: Duration) -> String {
+    let finished = client("lines.py", &["--seed", &seed.to_string(), "--count", &count.to_string()], limit);
+    assert_eq!(finished.code(), 0, "{finished:?}");
+    finished.stdout
+}
