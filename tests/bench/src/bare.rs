@@ -54,6 +54,14 @@ impl ProducerContext for Delivered {
 /// # Errors
 /// When a client cannot be made or fails.
 pub fn run(brokers: &str, group: &str, sources: &[String], destination: &str) -> Result<()> {
+    run_with(brokers, group, sources, destination, "5")
+}
+
+/// As [`run`], with another time for filling a batch.
+///
+/// # Errors
+/// The same.
+pub fn run_with(brokers: &str, group: &str, sources: &[String], destination: &str, linger_ms: &str) -> Result<()> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers).set("group.id", group);
     for (key, value) in CONSUMER {
@@ -65,6 +73,7 @@ pub fn run(brokers: &str, group: &str, sources: &[String], destination: &str) ->
     for (key, value) in PRODUCER {
         config.set(*key, *value);
     }
+    config.set("linger.ms", linger_ms);
     let delivered = Arc::new(Mutex::new(Vec::new()));
     let producer: ThreadedProducer<Delivered> = config.create_with_context(Delivered(delivered.clone()))?;
     consumer.subscribe(&sources.iter().map(String::as_str).collect::<Vec<_>>())?;

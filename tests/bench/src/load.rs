@@ -108,23 +108,29 @@ impl Arrivals {
         }
         Ok(sum)
     }
+}
 
-    /// Waits until at least `count` records are there.
-    ///
-    /// # Errors
-    /// After `limit`, with how many there were.
-    pub fn wait_for(&self, count: u64, limit: Duration) -> Result<Instant> {
-        let deadline = Instant::now() + limit;
-        loop {
-            let now = self.count()?;
-            if now >= count {
-                return Ok(Instant::now());
-            }
-            if Instant::now() > deadline {
-                bail!("only {now} of {count} messages arrived within {} s", limit.as_secs());
-            }
-            std::thread::park_timeout(Duration::from_millis(20));
+/// Waits until `count` says that at least `wanted` are there, and says when that was.
+///
+/// # Errors
+/// After `limit`, with how many there were, and when nothing can be counted or `go_on` refuses.
+pub fn wait_for(
+    wanted: u64,
+    limit: Duration,
+    count: impl Fn() -> Result<u64>,
+    mut go_on: impl FnMut() -> Result<()>,
+) -> Result<Instant> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let now = count()?;
+        if now >= wanted {
+            return Ok(Instant::now());
         }
+        go_on()?;
+        if Instant::now() > deadline {
+            bail!("only {now} of {wanted} messages arrived within {} s", limit.as_secs());
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
     }
 }
 

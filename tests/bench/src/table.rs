@@ -17,7 +17,6 @@ impl Rounds {
     /// The mean of two contestants, round by round.
     #[must_use]
     pub fn mean(&self, other: &Self) -> Self {
-        let mean = |one: &[f64], other: &[f64]| one.iter().zip(other).map(|(a, b)| f64::midpoint(*a, *b)).collect();
         Self {
             cpu_s_per_million: mean(&self.cpu_s_per_million, &other.cpu_s_per_million),
             per_second: mean(&self.per_second, &other.per_second),
@@ -43,6 +42,32 @@ pub fn ratio(contestant: &[f64], reference: &[f64]) -> f64 {
 /// Smallest and largest.
 pub fn range(values: &[f64]) -> (f64, f64) {
     values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(*value), high.max(*value)))
+}
+
+/// The value below which this part of the values lies; they must be sorted.
+pub fn percentile(sorted: &[f64], part: f64) -> f64 {
+    let place = (sorted.len().saturating_sub(1) as f64 * part) as usize;
+    sorted.get(place).copied().unwrap_or(f64::NAN)
+}
+
+/// Difference of each round to the same round of the reference, then the median.
+pub fn over(contestant: &[f64], reference: &[f64]) -> f64 {
+    let differences: Vec<f64> = contestant.iter().zip(reference).map(|(one, other)| one - other).collect();
+    median(&differences)
+}
+
+/// Round by round, the mean of two contestants.
+pub fn mean(one: &[f64], other: &[f64]) -> Vec<f64> {
+    one.iter().zip(other).map(|(a, b)| f64::midpoint(*a, *b)).collect()
+}
+
+/// The order of a round: every other one in reverse, so that none always runs on a warmer or fuller broker.
+pub fn order(contestants: usize, round: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..contestants).collect();
+    if round % 2 == 1 {
+        order.reverse();
+    }
+    order
 }
 
 /// A row of the table and its JSON form.

@@ -1,5 +1,7 @@
-//! A tenant's latency beside a tenant whose plugins spin, leak and flood: the same tenant alone and under attack, alternating,
-//! open loop: a message is written when its time has come, whatever became of those before.
+//! A tenant's latency beside a tenant whose plugins spin, leak and flood: the same tenant alone, under attack, and beside a
+//! core that a process without any bridge keeps busy, alternating, open loop: a message is written when its time has come,
+//! whatever became of those before. The busy core is what the machine itself does to a latency once a core has no idle time;
+//! what an attack costs beyond it is the bridge's.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -34,7 +36,25 @@ struct Arguments {
     /// Where the JSON result goes.
     #[arg(long)]
     json: Option<PathBuf>,
+    /// Keeps a core busy until standard input ends, and measures nothing.
+    #[arg(long, hide = true)]
+    busy: bool,
 }
+
+/// What tenant B has beside it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nobody,
+    Attackers,
+    BusyCore,
+}
+
+const CONTESTANTS: [(&str, Beside); 4] = [
+    ("quiet", Beside::Nobody),
+    ("beside an attacker", Beside::Attackers),
+    ("beside a core that another process keeps busy", Beside::BusyCore),
+    ("quiet again (A/A)", Beside::Nobody),
+];
 
 /// The first second is start-up: caches, first instances.
 const WARM_UP: Duration = Duration::from_secs(1);
@@ -48,46 +68,58 @@ struct Round {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let (mut quiet, mut attacked, mut again) = (Vec::new(), Vec::new(), Vec::new());
+    if arguments.busy {
+        return keep_busy();
+    }
+    let mut rounds = CONTESTANTS.map(|_| Vec::new());
     for round in 0..arguments.rounds {
-        for (attack, into) in [(false, &mut quiet), (true, &mut attacked), (false, &mut again)] {
-            let one = run(&arguments, attack)?;
-            let name = if attack { "attacked" } else { "quiet" };
-            eprintln!("round {round}: {name} p50 {:.2} ms, p99 {:.2} ms", one.p50_ms, one.p99_ms);
+        for ((name, beside), into) in CONTESTANTS.into_iter().zip(&mut rounds) {
+            let one = run(&arguments, beside)?;
+            eprintln!("round {round}: {name}: p50 {:.2} ms, p99 {:.2} ms", one.p50_ms, one.p99_ms);
             into.push(one);
         }
     }
-    let p99 = |rounds: &[Round]| rounds.iter().map(|round| round.p99_ms).collect::<Vec<_>>();
-    let (quiet_p99, attacked_p99, again_p99) = (p99(&quiet), p99(&attacked), p99(&again));
+    let p99 = rounds.each_ref().map(|rounds| rounds.iter().map(|round| round.p99_ms).collect::<Vec<_>>());
+    let [quiet, ..] = &p99;
     println!("{} messages a second, {} rounds of {} s\n", arguments.rate, arguments.rounds, arguments.seconds);
     println!("| tenant B | p99 ratio | p99 ms (range) | p50 ms |\n|---|---|---|---|");
-    let rows = [("quiet", &quiet), ("beside an attacker", &attacked), ("quiet again (A/A)", &again)];
-    for (name, rounds) in rows {
-        let (low, high) = range(&p99(rounds));
+    for (((name, _), rounds), p99) in CONTESTANTS.into_iter().zip(&rounds).zip(&p99) {
+        let (low, high) = range(p99);
         let p50: Vec<f64> = rounds.iter().map(|round| round.p50_ms).collect();
         println!(
             "| {name} | {:.2} | {:.2} ({low:.2}-{high:.2}) | {:.2} |",
-            ratio(&p99(rounds), &quiet_p99),
-            median(&p99(rounds)),
+            ratio(p99, quiet),
+            median(p99),
             median(&p50)
         );
     }
     if let Some(path) = &arguments.json {
+        let [quiet, attacked, busy, again] = &p99;
         let result = json!({
-            "bench": "neighbour", "rate": arguments.rate, "seconds": arguments.seconds,
-            "quiet_p99_ms": quiet_p99, "attacked_p99_ms": attacked_p99, "quiet_again_p99_ms": again_p99,
+            "bench": "neighbour", "rate": arguments.rate, "seconds": arguments.seconds, "quiet_p99_ms": quiet,
+            "attacked_p99_ms": attacked, "busy_core_p99_ms": busy, "quiet_again_p99_ms": again,
         });
         std::fs::write(path, serde_json::to_string_pretty(&result)?)?;
     }
     Ok(())
 }
 
-fn run(arguments: &Arguments, attack: bool) -> Result<Round> {
+/// Computes until whoever started this closes its standard input, or is gone.
+fn keep_busy() -> Result<()> {
+    let ended = std::thread::spawn(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+    while !ended.is_finished() {
+        std::hint::spin_loop();
+    }
+    ended.join().map_err(|_| anyhow::anyhow!("the reader has panicked"))??;
+    Ok(())
+}
+
+fn run(arguments: &Arguments, beside: Beside) -> Result<Round> {
     let folder = tempfile::tempdir()?;
     let guests = arguments.guests.canonicalize().context("the guests are missing: cargo xtask guests")?;
     let mut files = vec!["good.yaml"];
     std::fs::write(folder.path().join("good.yaml"), good(&guests))?;
-    if attack {
+    if beside == Beside::Attackers {
         let is_wanted =
             |guest: &str| arguments.attackers.is_empty() || arguments.attackers.iter().any(|one| one == guest);
         for (name, guest, rate) in ATTACKERS.into_iter().filter(|(_, guest, _)| is_wanted(guest)) {
@@ -113,10 +145,22 @@ fn run(arguments: &Arguments, attack: bool) -> Result<Round> {
         .stdout(Stdio::piped())
         .stderr(log)
         .spawn()?;
-    let measured = measure(arguments, &mut bridge);
+    let busy = (beside == Beside::BusyCore).then(busy).transpose();
+    let measured = busy.and_then(|busy| {
+        let measured = measure(arguments, &mut bridge);
+        if let Some(mut busy) = busy {
+            drop(busy.stdin.take());
+            busy.wait()?;
+        }
+        measured
+    });
     bridge.kill()?;
     bridge.wait()?;
     measured.with_context(|| log_of(folder.path()))
+}
+
+fn busy() -> Result<Child> {
+    Ok(Command::new(std::env::current_exe()?).arg("--busy").stdin(Stdio::piped()).spawn()?)
 }
 
 fn log_of(folder: &Path) -> String {

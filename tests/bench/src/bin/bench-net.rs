@@ -1,5 +1,6 @@
 //! A plugin that asks an HTTP server which answers after 20 ms, for every message: how near the bridge comes to
-//! `concurrency / latency`, and whether the order is kept. The server's own clock is the truth; a plain client with as many
+//! `concurrency / latency`, and whether the order is kept; then one at a time with an answer at once, for what a granted call
+//! costs beside a plain one. The server's own clock is the truth; a plain client with as many
 //! connections asks the same server in turns.
 
 use std::path::{Path, PathBuf};
@@ -70,7 +71,10 @@ impl Server {
             if arrivals.requests.fetch_add(1, Ordering::SeqCst) == 0 {
                 arrivals.first_ns.store(now(), Ordering::SeqCst);
             }
-            tokio::time::sleep(latency).await;
+            // The timer's shortest sleep is a millisecond.
+            if !latency.is_zero() {
+                tokio::time::sleep(latency).await;
+            }
             arrivals.last_ns.fetch_max(now(), Ordering::SeqCst);
             "ok"
         };
@@ -92,42 +96,74 @@ impl Server {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let latency = Duration::from_millis(arguments.latency_ms);
-    let server = Server::start(latency)?;
     let ideal = arguments.concurrency as f64 / latency.as_secs_f64();
-    let (mut bridge, mut client) = (Vec::new(), Vec::new());
-    for round in 0..arguments.rounds {
-        run_client(&arguments, server.port)?;
-        client.push(server.rate(arguments.count)? / ideal);
-        run_bridge(&arguments, server.port)?;
-        bridge.push(server.rate(arguments.count)? / ideal);
-        eprintln!("round {round}: {:.2} client, {:.2} bridge of concurrency / latency", last(&client), last(&bridge));
-    }
+    let many = alternate(&arguments, latency, arguments.concurrency)?;
+    let (client, bridge) = (each(&many.client, |rate| rate / ideal), each(&many.bridge, |rate| rate / ideal));
     println!(
         "| contestant | of concurrency / latency ({} / {} ms) |\n|---|---|",
         arguments.concurrency, arguments.latency_ms
     );
-    println!("| plain client | {:.2} |\n| bridge with a plugin that asks | {:.2} |", median(&client), median(&bridge));
+    println!(
+        "| plain client | {:.2} |\n| bridge with a plugin that asks | {:.2} |\n",
+        median(&client),
+        median(&bridge)
+    );
+    let one = alternate(&arguments, Duration::ZERO, 1)?;
+    let (client_us, bridge_us) = (each(&one.client, |rate| 1e6 / rate), each(&one.bridge, |rate| 1e6 / rate));
+    println!("| contestant | us from request to request, one at a time, an answer at once |\n|---|---|");
+    println!(
+        "| plain client | {:.0} |\n| bridge with a plugin that asks | {:.0} |",
+        median(&client_us),
+        median(&bridge_us)
+    );
     if let Some(path) = &arguments.json {
         let result = json!({
             "bench": "net", "messages": arguments.count, "concurrency": arguments.concurrency,
             "latency_ms": arguments.latency_ms, "client": client, "bridge": bridge,
+            "client_alone_us": client_us, "bridge_alone_us": bridge_us,
         });
         std::fs::write(path, serde_json::to_string_pretty(&result)?)?;
     }
     Ok(())
 }
 
-fn last(values: &[f64]) -> f64 {
-    values.last().copied().unwrap_or(f64::NAN)
+/// Requests a second of each round.
+#[derive(Default)]
+struct Rates {
+    client: Vec<f64>,
+    bridge: Vec<f64>,
+}
+
+/// Both in turns against a server that takes `latency` for an answer, with so many requests at once.
+fn alternate(arguments: &Arguments, latency: Duration, concurrency: usize) -> Result<Rates> {
+    let server = Server::start(latency)?;
+    let mut rates = Rates::default();
+    for round in 0..arguments.rounds {
+        run_client(arguments.count, concurrency, server.port)?;
+        rates.client.push(server.rate(arguments.count)?);
+        run_bridge(arguments, concurrency, server.port)?;
+        rates.bridge.push(server.rate(arguments.count)?);
+        let of = |rates: &[f64]| rates.last().copied().unwrap_or(f64::NAN);
+        eprintln!(
+            "round {round}, {concurrency} at once: {:.0} requests a second of the client, {:.0} of the bridge",
+            of(&rates.client),
+            of(&rates.bridge)
+        );
+    }
+    Ok(rates)
+}
+
+fn each(rates: &[f64], change: impl Fn(f64) -> f64) -> Vec<f64> {
+    rates.iter().copied().map(change).collect()
 }
 
 /// As many connections as the plugin has instances, each with one request after the other.
-fn run_client(arguments: &Arguments, port: u16) -> Result<()> {
+fn run_client(count: usize, concurrency: usize, port: u16) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let left = Arc::new(AtomicU64::new(arguments.count as u64));
+        let left = Arc::new(AtomicU64::new(count as u64));
         let mut tasks = Vec::new();
-        for _ in 0..arguments.concurrency {
+        for _ in 0..concurrency {
             let left = left.clone();
             tasks.push(tokio::spawn(async move {
                 let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
@@ -151,7 +187,7 @@ fn run_client(arguments: &Arguments, port: u16) -> Result<()> {
     })
 }
 
-fn run_bridge(arguments: &Arguments, port: u16) -> Result<()> {
+fn run_bridge(arguments: &Arguments, concurrency: usize, port: u16) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let message = |number: usize| {
         let value = json!({ "ops": [{
@@ -176,7 +212,6 @@ plugins:
 sink: {{ file: {{ path: out.jsonl }} }}
 "#,
         guests.join("probe.wasm").display(),
-        concurrency = arguments.concurrency,
     );
     std::fs::write(folder.path().join("pipeline.yaml"), pipeline)?;
     let node = format!(

@@ -1,28 +1,37 @@
-//! Kafka to Kafka on a real broker: a plain rdkafka loop against the bridge with 0, 1, 2, 4 and 8 plugins, alternating in
-//! one run, with the plain loop once more as A/A control. The truth is what arrived in the destination topics.
+//! Kafka to Kafka, Kafka to JetStream and JetStream to Kafka on real brokers: a plain loop of the client libraries against the
+//! bridge, alternating in one run, with the plain loop once more as A/A control. The truth is what arrived in the destination.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
-use portcullis_bench::load::{self, Arrivals};
-use portcullis_bench::process::usage;
-use portcullis_bench::table::{Rounds, row};
-use portcullis_bench::{bare, batch};
+use clap::{Parser, Subcommand, ValueEnum};
+use portcullis_bench::bridge::{self, Bridge};
+use portcullis_bench::ends::{Ends, Route};
+use portcullis_bench::load;
+use portcullis_bench::process::{Contestant, usage};
+use portcullis_bench::table::{Rounds, order, row};
+use portcullis_bench::to_jetstream::Carry;
+use portcullis_bench::{bare, batch, from_jetstream, to_jetstream};
 use serde_json::json;
 
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command_>,
+    /// From which broker to which.
+    #[arg(long, value_enum, default_value = "kafka-kafka")]
+    route: Route,
     /// A real Kafka; its topics `bench...` are made and deleted.
     #[arg(long)]
     brokers: Option<String>,
-    /// Messages a round.
-    #[arg(long, default_value_t = 1_000_000)]
-    count: u64,
+    /// The nats-server that is started where the route needs one.
+    #[arg(long, default_value = "nats-server")]
+    nats_server: PathBuf,
+    /// Messages a round; 1,000,000 from Kafka to Kafka and 300,000 with JetStream when absent.
+    #[arg(long)]
+    count: Option<u64>,
     /// Bytes of a value.
     #[arg(long, default_value_t = 256)]
     bytes: usize,
@@ -45,103 +54,115 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command_ {
-    /// The plain loop; started by the bench itself.
-    Bare { brokers: String, group: String, sources: String, destination: String },
-    /// The loop with batch consumption; started by the bench itself.
-    Batch { brokers: String, group: String, sources: String, destination: String },
+    /// One of the loops; started by the bench itself.
+    Loop { which: Loop, brokers: String, nats: String, group: String, sources: String, destination: String },
 }
 
-/// A contestant: its name in the table and what is started.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Loop {
+    /// Kafka to Kafka with rdkafka
+    Bare,
+    /// Kafka to Kafka with the bridge's own connectors
+    Batch,
+    /// Kafka to JetStream, each message with its key and an id
+    ToJetstream,
+    /// Kafka to JetStream, values alone
+    ToJetstreamBare,
+    /// JetStream to Kafka
+    FromJetstream,
+}
+
+/// A contestant: what is started.
 #[derive(Clone, Copy)]
-enum Contestant {
-    Bare(&'static str),
-    Batch(&'static str),
-    Bridge(&'static str, usize),
+enum Start {
+    Loop(Loop),
+    Bridge(usize),
 }
 
-const CONTESTANTS: [Contestant; 8] = [
-    Contestant::Bare("plain rdkafka loop"),
-    Contestant::Batch("loop with batch consumption"),
-    Contestant::Bridge("bridge0", 0),
-    Contestant::Bridge("bridge1", 1),
-    Contestant::Bridge("bridge2", 2),
-    Contestant::Bridge("bridge4", 4),
-    Contestant::Bridge("bridge8", 8),
-    Contestant::Bare("plain loop again (A/A)"),
-];
-
-impl Contestant {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Bare(name) | Self::Batch(name) | Self::Bridge(name, _) => name,
-        }
+/// The first and the last are the same loop: the reference, and the A/A control.
+fn contestants(route: Route) -> Vec<(&'static str, Start)> {
+    let bridge = |name, plugins| (name, Start::Bridge(plugins));
+    match route {
+        Route::KafkaKafka => vec![
+            ("plain rdkafka loop", Start::Loop(Loop::Bare)),
+            ("loop with batch consumption", Start::Loop(Loop::Batch)),
+            bridge("bridge0", 0),
+            bridge("bridge1", 1),
+            bridge("bridge2", 2),
+            bridge("bridge4", 4),
+            bridge("bridge8", 8),
+            ("plain loop again (A/A)", Start::Loop(Loop::Bare)),
+        ],
+        Route::KafkaJetstream => vec![
+            ("plain loop with key and id", Start::Loop(Loop::ToJetstream)),
+            ("plain loop, values alone", Start::Loop(Loop::ToJetstreamBare)),
+            bridge("bridge0", 0),
+            bridge("bridge2", 2),
+            ("plain loop again (A/A)", Start::Loop(Loop::ToJetstream)),
+        ],
+        Route::JetstreamKafka => vec![
+            ("plain loop", Start::Loop(Loop::FromJetstream)),
+            bridge("bridge0", 0),
+            bridge("bridge2", 2),
+            ("plain loop again (A/A)", Start::Loop(Loop::FromJetstream)),
+        ],
     }
 }
 
 fn main() -> Result<()> {
-    let arguments = Arguments::parse();
-    if let Some(Command_::Bare { brokers, group, sources, destination }) = &arguments.command {
-        return bare::run(brokers, group, &split(sources), destination);
+    let mut arguments = Arguments::parse();
+    if let Some(Command_::Loop { which, brokers, nats, group, sources, destination }) = &arguments.command {
+        return run_loop(*which, brokers, nats, group, &split(sources), destination);
     }
-    if let Some(Command_::Batch { brokers, group, sources, destination }) = &arguments.command {
-        return batch::run(brokers, group, &split(sources), destination);
-    }
-    let brokers = arguments.brokers.clone().context("--brokers HOST:PORT of a real Kafka is missing")?;
-    let name = load::run_name()?;
-    let sources = load::names(&format!("{name}.in"));
-    load::create_topics(&brokers, &sources)?;
-    eprintln!("filling {} topics with {} messages of {} B", sources.len(), arguments.count, arguments.bytes);
-    load::fill(&brokers, &sources, arguments.count, arguments.bytes)?;
-    let contestants: Vec<Contestant> = CONTESTANTS
-        .into_iter()
-        .filter(|one| {
-            !matches!(one, Contestant::Bridge(..))
-                || arguments.only.is_empty()
-                || arguments.only.iter().any(|only| only == one.name())
-        })
-        .collect();
+    let brokers = arguments.brokers.take().context("--brokers HOST:PORT of a real Kafka is missing")?;
+    let count = arguments.count.unwrap_or(if arguments.route == Route::KafkaKafka { 1_000_000 } else { 300_000 });
+    let bridge = Bridge::new(&arguments.portcullis, &arguments.guests)?;
+    let ends = Ends::fill(arguments.route, &brokers, &arguments.nats_server, count, arguments.bytes)?;
+    let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
+    let mut contestants = contestants(arguments.route);
+    contestants.retain(|(name, start)| matches!(start, Start::Loop(_)) || wanted(name));
     let mut results: Vec<Rounds> = vec![Rounds::default(); contestants.len()];
     for round in 0..arguments.rounds {
-        // Every other round in reverse order, so that none always runs on a warmer or fuller broker.
-        let mut order: Vec<usize> = (0..contestants.len()).collect();
-        if round % 2 == 1 {
-            order.reverse();
-        }
-        for index in order {
-            let (Some(contestant), Some(rounds)) = (contestants.get(index), results.get_mut(index)) else { continue };
-            let run = Run {
-                arguments: &arguments,
-                brokers: &brokers,
-                sources: &sources,
-                id: format!("{name}.{round}.{index}"),
+        for index in order(contestants.len(), round) {
+            let (Some((name, start)), Some(rounds)) = (contestants.get(index), results.get_mut(index)) else {
+                continue;
             };
-            run.measure(*contestant, rounds).with_context(|| format!("contestant {}", contestant.name()))?;
+            let run = Run { bridge: &bridge, ends: &ends, count, id: format!("{}-{round}-{index}", ends.name) };
+            run.measure(*start, rounds).with_context(|| format!("contestant {name}"))?;
             let last = |values: &[f64]| values.last().copied().unwrap_or(f64::NAN);
-            eprintln!(
-                "round {round}: {:<24} {:.2} CPU-s per million, {:.0} a second",
-                contestant.name(),
-                last(&rounds.cpu_s_per_million),
-                last(&rounds.per_second)
-            );
+            let (cpu, rate) = (last(&rounds.cpu_s_per_million), last(&rounds.per_second));
+            eprintln!("round {round}: {name:<27} {cpu:.2} CPU-s per million, {rate:.0} a second");
         }
     }
-    load::delete_topics(&brokers, &sources)?;
-    print_table(&arguments, &contestants, &results)
+    ends.end()?;
+    print_table(&arguments, count, &contestants, &results)
+}
+
+fn run_loop(which: Loop, brokers: &str, nats: &str, group: &str, sources: &[String], destination: &str) -> Result<()> {
+    match which {
+        Loop::Bare => bare::run(brokers, group, sources, destination),
+        Loop::Batch => batch::run(brokers, group, sources, destination),
+        Loop::ToJetstream => to_jetstream::run(brokers, nats, group, sources, destination, Carry::KeyAndId),
+        Loop::ToJetstreamBare => to_jetstream::run(brokers, nats, group, sources, destination, Carry::Nothing),
+        Loop::FromJetstream => {
+            let stream = sources.first().context("a stream")?;
+            from_jetstream::run(nats, stream, group, brokers, destination)
+        }
+    }
 }
 
 fn split(list: &str) -> Vec<String> {
     list.split(',').map(str::to_owned).collect()
 }
 
-fn print_table(arguments: &Arguments, contestants: &[Contestant], results: &[Rounds]) -> Result<()> {
-    println!(
-        "{} messages of {} B, {} x {} partitions, {} rounds",
-        arguments.count,
-        arguments.bytes,
-        load::TOPICS,
-        load::PARTITIONS,
-        arguments.rounds
-    );
+fn print_table(
+    arguments: &Arguments,
+    count: u64,
+    contestants: &[(&'static str, Start)],
+    results: &[Rounds],
+) -> Result<()> {
+    let route = arguments.route.to_possible_value().map(|route| route.get_name().to_owned()).unwrap_or_default();
+    println!("{route}: {count} messages of {} B, {} rounds", arguments.bytes, arguments.rounds);
     println!(
         "| contestant | CPU ratio | CPU-s per million (range) | messages a second | peak MiB |\n|---|---|---|---|---|"
     );
@@ -152,13 +173,13 @@ fn print_table(arguments: &Arguments, contestants: &[Contestant], results: &[Rou
         _ => Rounds::default(),
     };
     let mut rows = Vec::new();
-    for (contestant, rounds) in contestants.iter().zip(results) {
-        let (line, value) = row(contestant.name(), rounds, &reference);
+    for ((name, _), rounds) in contestants.iter().zip(results) {
+        let (line, value) = row(name, rounds, &reference);
         println!("{line}");
         rows.push(value);
     }
     if let Some(path) = &arguments.json {
-        let result = json!({ "bench": "pipe", "messages": arguments.count, "value_bytes": arguments.bytes, "rounds": arguments.rounds, "rows": rows });
+        let result = json!({ "bench": "pipe", "route": route, "messages": count, "value_bytes": arguments.bytes, "rounds": arguments.rounds, "rows": rows });
         std::fs::write(path, serde_json::to_string_pretty(&result)?)?;
     }
     Ok(())
@@ -166,89 +187,50 @@ fn print_table(arguments: &Arguments, contestants: &[Contestant], results: &[Rou
 
 /// One contestant in one round.
 struct Run<'a> {
-    arguments: &'a Arguments,
-    brokers: &'a str,
-    sources: &'a [String],
+    bridge: &'a Bridge,
+    ends: &'a Ends,
+    count: u64,
+    /// The destination, the group or consumer, and the folder.
     id: String,
 }
 
 impl Run<'_> {
-    fn measure(&self, contestant: Contestant, rounds: &mut Rounds) -> Result<()> {
-        let destinations = vec![format!("{}.out", self.id)];
-        load::create_topics(self.brokers, &destinations)?;
-        let arrivals = Arrivals::new(self.brokers, &destinations)?;
-        let folder = std::env::temp_dir().join(&self.id);
-        std::fs::create_dir_all(&folder)?;
-        let mut child = self.start(contestant, &destinations, &folder)?;
-        let result = self.watch(&arrivals, &mut child, rounds);
-        child.kill()?;
-        child.wait()?;
-        std::fs::remove_dir_all(&folder)?;
-        load::delete_topics(self.brokers, &destinations)?;
-        result
+    fn measure(&self, start: Start, rounds: &mut Rounds) -> Result<()> {
+        self.ends.create_destination(&self.id)?;
+        let folder = tempfile::tempdir()?;
+        let mut contestant = self.start(start, folder.path())?;
+        let watched = self.watch(&mut contestant, rounds);
+        drop(contestant);
+        watched.with_context(|| bridge::log_of(folder.path()))?;
+        self.ends.clean(&self.id, &self.id)
     }
 
     /// Start-up (compile, join the group) is left out: the clock runs from the first tenth to the last message.
-    fn watch(&self, arrivals: &Arrivals, child: &mut Child, rounds: &mut Rounds) -> Result<()> {
+    fn watch(&self, contestant: &mut Contestant, rounds: &mut Rounds) -> Result<()> {
         let limit = Duration::from_secs(300);
-        let count = self.arguments.count;
-        arrivals.wait_for(count / 10, limit)?;
-        let (begin, before, first) = (Instant::now(), usage(child.id())?, arrivals.count()?);
-        let end = arrivals.wait_for(count, limit)?;
-        let after = usage(child.id())?;
-        let messages = (count - first) as f64;
+        let count = self.ends.counter(&self.id)?;
+        load::wait_for(self.count / 10, limit, &count, || contestant.is_at_work())?;
+        let (begin, before, first) = (Instant::now(), usage(contestant.id())?, count()?);
+        let end = load::wait_for(self.count, limit, &count, || contestant.is_at_work())?;
+        let after = usage(contestant.id())?;
+        let messages = (self.count - first) as f64;
         rounds.cpu_s_per_million.push((after.cpu_s - before.cpu_s) / messages * 1e6);
         rounds.per_second.push(messages / end.duration_since(begin).as_secs_f64());
         rounds.peak_mib.push(after.peak_kib as f64 / 1024.0);
         Ok(())
     }
 
-    fn start(&self, contestant: Contestant, destinations: &[String], folder: &Path) -> Result<Child> {
-        let log = std::fs::File::create(folder.join("log"))?;
-        let mut command = match contestant {
-            Contestant::Bare(_) | Contestant::Batch(_) => {
-                let loop_ = if matches!(contestant, Contestant::Batch(_)) { "batch" } else { "bare" };
-                let mut command = Command::new(std::env::current_exe()?);
-                command.args([loop_, self.brokers, &self.id, &self.sources.join(","), &destinations.join(",")]);
-                command
+    fn start(&self, start: Start, folder: &Path) -> Result<Contestant> {
+        let which = match start {
+            Start::Bridge(plugins) => {
+                let pipeline = self.ends.pipeline(&self.id, &self.id) + &self.bridge.plugins("touch", plugins);
+                return self.bridge.start(folder, &pipeline, None);
             }
-            Contestant::Bridge(_, plugins) => {
-                let file = folder.join("bench.yaml");
-                std::fs::write(&file, self.pipeline(plugins, destinations)?)?;
-                std::fs::write(
-                    folder.join("portcullis.yaml"),
-                    format!(
-                        "audit: {{ file: {} }}\nadmin: {{ listen: \"127.0.0.1:0\" }}\npipelines_may_name: {{ files: [\"{}/**\"] }}\n",
-                        folder.join("audit.jsonl").display(),
-                        std::path::absolute(&self.arguments.guests)?.display()
-                    ),
-                )?;
-                let mut command = Command::new(&self.arguments.portcullis);
-                command.arg("run").arg(&file);
-                command
-            }
+            Start::Loop(which) => which.to_possible_value().context("a loop")?,
         };
-        Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?)
-    }
-
-    /// One pipeline over all topics.
-    fn pipeline(&self, plugins: usize, destinations: &[String]) -> Result<String> {
-        let guests = self.arguments.guests.canonicalize().context("the guests are missing: cargo xtask guests")?;
-        let topics = self.sources.join(", ");
-        let destination = destinations.first().context("a destination")?;
-        let mut text = format!(
-            "pipeline: bench\nsource:\n  kafka: {{ brokers: \"{0}\", topics: [{topics}], group: {1} }}\nsink:\n  kafka: {{ brokers: \"{0}\", topic: {destination}, linger: 5ms }}\n",
-            self.brokers, self.id,
-        );
-        if plugins > 0 {
-            text.push_str("plugins:\n");
-        }
-        for number in 0..plugins {
-            text.push_str(&format!(
-                "  - {{ name: touch{number}, component: {} }}\n",
-                guests.join("touch.wasm").display()
-            ));
-        }
-        Ok(text)
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["loop", which.get_name(), self.ends.brokers(), self.ends.nats_url()]);
+        command.args([&self.id, &self.ends.sources.join(","), &self.id]);
+        bridge::spawn(&mut command, folder)
     }
 }
