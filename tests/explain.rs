@@ -178,7 +178,9 @@ fn addresses_that_the_ceiling_does_not_name_are_refused_at_their_place_and_the_l
     let pipeline = PIPELINE.replace("{ allow: \"https://api.example.com\", methods: [GET], paths: [/v1/] }", rule);
     let folder = folder(&pipeline);
     let node = |lines: &str| {
-        let text = format!("ceilings: {{ egress: [\"https://*.example.com\", \"tcp://*:*\", \"tcp://10.9.8.0/24:*\"{lines}] }}\n");
+        let text = format!(
+            "ceilings: {{ egress: [\"https://*.example.com\", \"tcp://*:*\", \"tcp://10.9.8.0/24:*\"{lines}] }}\n"
+        );
         fs::write(folder.path().join("portcullis.yaml"), text).unwrap();
     };
     node("");

@@ -44,8 +44,8 @@ pub use load::{configuration_bytes, load_node, load_pipeline, read_node, read_pi
 pub use location::{Located, Location, Setting, SourceText};
 pub use may_name::{Listed, MayName};
 pub use nats::{
-    ConsumerSpec, InDoubt, JetStreamSink, JetStreamSource, NatsAuth, NatsCluster, NatsConnection, NatsKey, NatsSink, NatsSource,
-    NatsTls, NatsWindow, Retention, Storage, StreamSpec, nats_connections,
+    ConsumerSpec, InDoubt, JetStreamSink, JetStreamSource, NatsAuth, NatsCluster, NatsConnection, NatsKey, NatsSink,
+    NatsSource, NatsTls, NatsWindow, Retention, Storage, StreamSpec, nats_connections,
 };
 pub use node::{
     Admin, Audit, AuditMode, AuditTarget, AuditTopic, Cache, Log, LogFormat, LogLevel, Mode, Node, OnUnavailable,

@@ -10,8 +10,8 @@ use portcullis_connector_api::{Bytes, Message};
 use portcullis_flow::FaultKind;
 use portcullis_net::{Egress, Record};
 use tokio::runtime::Handle;
-use wasmtime::{Store, Trap, UpdateDeadline};
 use wasmtime::component::{ComponentExportIndex, Resource, TypedFunc};
+use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::contract::{MessageHandle, Verdict};
 use super::engine::ticks;

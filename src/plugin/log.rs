@@ -214,12 +214,16 @@ mod tests {
     #[test]
     fn a_flood_of_empty_lines_and_of_control_characters_pays_for_what_is_written() {
         let mut sink = sink(Some(Level::Info));
-        (sink.limit_bytes, sink.rates) = (1 << 20, vec![(Arc::new(LogRate::new(Scope::Plugin, 100)), AtomicU64::new(0))]);
+        (sink.limit_bytes, sink.rates) =
+            (1 << 20, vec![(Arc::new(LogRate::new(Scope::Plugin, 100)), AtomicU64::new(0))]);
         let began = sink.rates[0].0.clone();
         (0..1000).for_each(|_| sink.line(Level::Info, ""));
         assert!(!began.take(2 * LINE_BYTES, Instant::now()), "6,000 bytes are less than 47 lines");
         sink.begin(&Headers::default());
         (0..10_000).for_each(|_| sink.line(Level::Info, ""));
-        assert!(sink.spent_bytes.load(Ordering::Relaxed) <= (1 << 20) + LINE_BYTES, "nor has a call any number of them");
+        assert!(
+            sink.spent_bytes.load(Ordering::Relaxed) <= (1 << 20) + LINE_BYTES,
+            "nor has a call any number of them"
+        );
     }
 }

@@ -183,6 +183,12 @@ impl Outbox {
         (slots.base..).zip(&slots.ring).find(|(_, slot)| slot.state == State::Sent).map(|(number, _)| number)
     }
 
+    /// The subjects of those that were sent and have no answer.
+    pub(crate) fn subjects_in_flight(&self) -> Vec<String> {
+        let slots = self.slots();
+        slots.ring.iter().filter(|slot| slot.state == State::Sent).map(|slot| slot.subject.to_string()).collect()
+    }
+
     /// The subject of a message that is open.
     pub(crate) fn subject(&self, number: u64) -> Option<Subject> {
         self.slots().at(number).filter(|slot| slot.state != State::Done).map(|slot| slot.subject.clone())
@@ -194,6 +200,13 @@ impl Outbox {
         let tried = |slot: &Slot| matches!(slot.state, State::Sent | State::Postponed);
         let numbered = (slots.base..).zip(&slots.ring).filter(|(_, slot)| tried(slot));
         numbered.filter(|(number, slot)| which(*number, &slot.subject)).map(|(number, _)| number).collect()
+    }
+
+    /// Those that have no fate yet and satisfy this.
+    pub(crate) fn unsettled(&self, which: impl Fn(&str) -> bool) -> Vec<u64> {
+        let slots = self.slots();
+        let open = (slots.base..).zip(&slots.ring).filter(|(_, slot)| slot.state != State::Done);
+        open.filter(|(_, slot)| which(&slot.subject)).map(|(number, _)| number).collect()
     }
 
     /// The fates of messages, each by its number. What is not open any more is left out.

@@ -266,6 +266,37 @@ fn many_subjects_that_no_stream_takes_do_not_hold_up_the_others() {
 }
 
 #[test]
+fn a_subject_that_only_somebody_silent_listens_to_refuses_its_message_alone() {
+    let server = Server::start();
+    let other = Other::at(&server.url());
+    let _silent = other.runtime.block_on(other.client.subscribe("silent.>")).unwrap();
+    other.publish("unheard", []);
+    let (fates, confirm) = fates();
+    let mut settings = sink_settings(server.connection());
+    settings.subject = SubjectRule::template("{{key}}.x", &["*.x".to_owned()], &[]).unwrap();
+    settings.ack_timeout = Duration::from_secs(1);
+    let sink = JetStreamSink::new(settings, confirm).unwrap();
+    let message = |key: &'static str| Message { key: Some(key.into()), value: Some("v".into()), ..Message::new("in") };
+    // Alone, and with others that are confirmed all the time.
+    send(&sink, &message("silent"), Some(origin(0)), 0);
+    assert_eq!((sink.drain(LIMIT), fates.take().len()), (0, 1));
+    send(&sink, &message("silent"), Some(origin(1)), 1);
+    let (mut number, mut found) = (2, None);
+    eventually("it is refused", || {
+        send(&sink, &message("s"), Some(origin(number)), number as u64);
+        number += 1;
+        std::thread::park_timeout(Duration::from_millis(50));
+        found = fates.take().into_iter().find(|(token, _)| token.0 == 1);
+        found.is_some()
+    });
+    let Some((_, Fate::Refused(refusal))) = found else { panic!("{found:?}") };
+    assert_eq!(refusal.detail, "no stream takes the message's subject");
+    assert_eq!(sink.drain(LIMIT), 0);
+    assert_eq!(other.count("S"), number as u64 - 2);
+    eventually("the sink is ready again", || sink.not_ready().is_none());
+}
+
+#[test]
 fn a_message_whose_confirmation_is_lost_is_sent_again_although_others_are_confirmed() {
     use futures_util::StreamExt;
     let server = Server::start();

@@ -193,10 +193,7 @@ pub(super) async fn destination(
         ensure_stream(client, connection, stream, spec).await?;
     }
     match (settings.subject.fixed(), &settings.stream) {
-        (Some(subject), expected) => match stream_of(client, connection, subject, expected.as_deref()).await? {
-            Some(stream) => writable(client, connection, &stream).await,
-            None => Ok(Destination::Nowhere),
-        },
+        (Some(subject), expected) => of_subject(client, connection, subject, expected.as_deref()).await,
         (None, Some(stream)) => writable(client, connection, stream).await,
         (None, None) => {
             let subject = format!("{}INFO", api::prefix(connection.domain.as_deref()));
@@ -230,15 +227,17 @@ async fn writable(client: &Client, connection: &Connection, stream: &str) -> Res
     Err(configuration(format!("the stream `{stream}` {fault}")))
 }
 
-/// Whether a stream takes this subject, and whether it is the expected one.
+/// Whether a stream takes and confirms what is published to this subject, and whether it is the expected one.
 pub(super) async fn of_subject(
     client: &Client,
     connection: &Connection,
     subject: &str,
     expected: Option<&str>,
 ) -> Result<Destination, ConnectorError> {
-    let found = stream_of(client, connection, subject, expected).await?;
-    Ok(found.map_or(Destination::Nowhere, |_| Destination::There))
+    match stream_of(client, connection, subject, expected).await? {
+        Some(stream) => writable(client, connection, &stream).await,
+        None => Ok(Destination::Nowhere),
+    }
 }
 
 async fn stream_of(

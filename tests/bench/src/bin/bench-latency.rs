@@ -153,7 +153,8 @@ impl Bench<'_> {
         let reader = Reader::start(self.brokers, &destination)?;
         let folder = tempfile::tempdir()?;
         let mut contestant = self.start(folder.path(), plugins, &group, &sources, &destination)?;
-        let mut generator = Generator::new(self.brokers, &sources, &reader, self.arguments.bytes, self.arguments.linger_ms)?;
+        let mut generator =
+            Generator::new(self.brokers, &sources, &reader, self.arguments.bytes, self.arguments.linger_ms)?;
         let worked = generator
             .until_it_flows(|| contestant.is_at_work())
             .and_then(|()| work(&mut generator, &reader))

@@ -178,8 +178,7 @@ fn print_table(arguments: &Arguments, results: &[Held]) -> Result<()> {
     let mut rows = Vec::new();
     for (shape, held) in SHAPES.iter().zip(results) {
         let (idle, (low, high)) = (median(&held.idle_mib), range(&held.idle_mib));
-        let (once, after, peak) =
-            (median(&held.shared_once_mib), median(&held.after_mib), median(&held.peak_mib));
+        let (once, after, peak) = (median(&held.shared_once_mib), median(&held.after_mib), median(&held.peak_mib));
         println!("| {} | {idle:.1} ({low:.1}-{high:.1}) | {once:.1} | {after:.1} | {peak:.1} |", shape.name);
         rows.push(json!({
             "contestant": shape.name, "idle_mib": idle, "shared_once_mib": once, "after_mib": after, "peak_mib": peak,

@@ -40,11 +40,13 @@ pub(super) struct Publisher {
     gone: Option<Instant>,
     /// When a message was denied, by whichever connection.
     denied: Option<Instant>,
+    /// Subjects that nobody answered for, or that no stream does.
+    orphans: BTreeSet<String>,
 }
 
 impl Publisher {
     pub(super) fn new(outbox: Arc<Outbox>, settings: Arc<JetStreamSinkSettings>) -> Self {
-        Self { outbox, settings, gone: None, denied: None }
+        Self { outbox, settings, gone: None, denied: None, orphans: BTreeSet::new() }
     }
 }
 
@@ -66,8 +68,8 @@ impl Sessions for Publisher {
     }
 
     async fn session(&mut self, link: Link, backoff: &mut Backoff, stop: Stop) -> End {
-        let (holding, troubled, orphans, fates) = (false, false, BTreeSet::new(), Vec::new());
-        let Self { outbox, settings, gone, denied } = self;
+        let (holding, troubled, fates) = (false, false, Vec::new());
+        let Self { outbox, settings, gone, denied, orphans } = self;
         let clock = Clock::new();
         Session { outbox, settings, link, gone, denied, backoff, stop, holding, troubled, orphans, clock, fates }
             .run()
@@ -97,8 +99,8 @@ struct Session<'a> {
     holding: bool,
     /// The stream could not take something, and has taken nothing since.
     troubled: bool,
-    /// Subjects that no stream answered for.
-    orphans: BTreeSet<String>,
+    /// Subjects that nobody answered for, or that no stream does.
+    orphans: &'a mut BTreeSet<String>,
     clock: Clock,
     fates: Vec<(u64, Fate)>,
 }
@@ -115,6 +117,9 @@ impl Session<'_> {
             Ok(Destination::There) => *self.gone = None,
             Ok(Destination::Nowhere) => return self.nowhere(),
             Err(error) => return End::of(error),
+        }
+        if let Err(end) = self.ask_about_orphans(&client).await {
+            return end;
         }
         self.outbox.health.well();
         match self.work(&client, &inbox, &mut answers).await {
@@ -283,7 +288,7 @@ impl Session<'_> {
     async fn ask_about_orphans(&mut self, client: &Client) -> Result<(), End> {
         let fixed = self.settings.subject.fixed().is_some();
         let (connection, expected) = (&self.settings.connection, self.settings.stream.as_deref());
-        let questions = std::mem::take(&mut self.orphans).into_iter().map(|subject| async move {
+        let questions = std::mem::take(self.orphans).into_iter().map(|subject| async move {
             let found = setup::of_subject(client, connection, &subject, expected).await;
             (subject, found)
         });
@@ -302,16 +307,15 @@ impl Session<'_> {
             }
         }
         if !refused.is_empty() {
-            self.refuse(&refused, usize::MAX);
+            self.refuse(self.outbox.unsettled(|subject| refused.contains_key(subject)), &refused);
             self.backoff.worked();
         }
         Ok(())
     }
 
-    /// Of each of these subjects at most so many, with its reason.
-    fn refuse(&mut self, subjects: &HashMap<String, String>, at_most: usize) {
-        let numbers = self.outbox.tried(|_, tried| subjects.contains_key(tried));
-        for number in numbers.into_iter().take(at_most) {
+    /// Each with the reason for its subject.
+    fn refuse(&mut self, numbers: Vec<u64>, subjects: &HashMap<String, String>) {
+        for number in numbers {
             let Some(why) = self.outbox.subject(number).and_then(|subject| subjects.get(&*subject)) else { continue };
             self.fates.push((number, Fate::Refused(Refusal { kind: RefusalKind::Rejected, detail: why.clone() })));
         }
@@ -322,7 +326,9 @@ impl Session<'_> {
     fn denied(&mut self, subject: String) {
         let careful = self.denied.replace(Instant::now()).is_some_and(|at| at.elapsed() < CARE);
         let why = "the account must not publish to the message's subject".to_owned();
-        self.refuse(&HashMap::from([(subject, why)]), if careful { 1 } else { usize::MAX });
+        let mut numbers = self.outbox.tried(|_, tried| tried == subject);
+        numbers.truncate(if careful { 1 } else { usize::MAX });
+        self.refuse(numbers, &HashMap::from([(subject, why)]));
     }
 
     /// JetStream answers, and no stream is there.
@@ -345,7 +351,13 @@ impl Session<'_> {
 
     fn look_at_the_clock(&mut self) -> Result<(), End> {
         match self.clock.verdict(self.outbox.oldest_in_flight(), self.settings.ack_timeout) {
-            Some(why) => Err(End::Lost(why)),
+            Some(why) => {
+                // Somebody who is no stream may listen to a subject that a producer chose, and answers to nothing.
+                if self.settings.subject.fixed().is_none() {
+                    self.orphans.extend(self.outbox.subjects_in_flight());
+                }
+                Err(End::Lost(why))
+            }
             None => Ok(()),
         }
     }
