@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
 use tokio::runtime::Builder;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::bare::PRODUCER;
 
@@ -22,7 +22,7 @@ const BATCH: usize = 1000;
 /// Delivered and not acknowledged; the bridge's default for a consumer that it makes. It bounds everything here.
 const PENDING: i64 = 5000;
 
-struct Delivered(UnboundedSender<Box<Acker>>);
+struct Delivered(Sender<Box<Acker>>);
 
 impl ClientContext for Delivered {}
 
@@ -31,8 +31,8 @@ impl ProducerContext for Delivered {
 
     fn delivery(&self, result: &DeliveryResult<'_>, acker: Box<Acker>) {
         if result.is_ok() {
-            // Nobody is there to acknowledge it when the process ends; it comes again.
-            drop(self.0.send(acker));
+            // There is room for all that may be delivered. Nobody takes it when the process ends; then it comes again.
+            drop(self.0.try_send(acker));
         }
     }
 }
@@ -47,7 +47,7 @@ pub fn run(nats: &str, stream: &str, consumer: &str, brokers: &str, destination:
     for (key, value) in PRODUCER {
         config.set(*key, *value);
     }
-    let (delivered, to_acknowledge) = unbounded_channel();
+    let (delivered, to_acknowledge) = channel(usize::try_from(PENDING)?);
     let producer: ThreadedProducer<Delivered> = config.create_with_context(Delivered(delivered))?;
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (nats, stream, consumer, destination) =
@@ -83,7 +83,7 @@ pub fn run(nats: &str, stream: &str, consumer: &str, brokers: &str, destination:
     bail!("the consumer has ended")
 }
 
-async fn acknowledge(mut delivered: UnboundedReceiver<Box<Acker>>) {
+async fn acknowledge(mut delivered: Receiver<Box<Acker>>) {
     let mut ackers = Vec::new();
     while delivered.recv_many(&mut ackers, BATCH).await > 0 {
         for acker in ackers.drain(..) {

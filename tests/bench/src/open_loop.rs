@@ -23,8 +23,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Reads the destination from its begin on a thread of its own; each message holds the nanosecond at which it was due.
 pub struct Reader {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<Result<Vec<(u64, u64)>>>>,
+    thread: Option<JoinHandle<Result<Vec<Arrival>>>>,
 }
+
+/// When a message was due and when it came, in nanoseconds.
+type Arrival = (u64, u64);
 
 struct Shared {
     /// Both clocks of a message are of this process and count from here.
@@ -74,14 +77,14 @@ impl Reader {
     ///
     /// # Errors
     /// When the reading has failed.
-    pub fn end(mut self) -> Result<Vec<(u64, u64)>> {
+    pub fn end(mut self) -> Result<Vec<Arrival>> {
         self.shared.stop.store(true, Ordering::Relaxed);
         let thread = self.thread.take().context("a reader that has ended")?;
         thread.join().map_err(|_| anyhow::anyhow!("the reader has panicked"))?
     }
 }
 
-fn read(shared: &Shared, consumer: &BaseConsumer) -> Result<Vec<(u64, u64)>> {
+fn read(shared: &Shared, consumer: &BaseConsumer) -> Result<Vec<Arrival>> {
     let mut taken = Vec::new();
     while !shared.stop.load(Ordering::Relaxed) {
         let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
