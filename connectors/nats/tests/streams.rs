@@ -299,18 +299,25 @@ fn a_subject_that_only_somebody_silent_listens_to_refuses_its_message_alone() {
 #[test]
 fn a_message_whose_confirmation_is_lost_is_sent_again_although_others_are_confirmed() {
     use futures_util::StreamExt;
-    let server = Server::start();
+    let server = Server::with("");
     let other = Other::at(&server.url());
     let (fates, confirm) = fates();
     let mut settings = sink_settings(server.connection());
     (settings.stream, settings.create_stream) = (None, None);
     settings.subject = SubjectRule::template("r.{{key}}", &["r.*".to_owned()], &[]).unwrap();
     settings.ack_timeout = Duration::from_secs(1);
-    let sink = JetStreamSink::new(settings, confirm).unwrap();
-    sink.check(LIMIT).unwrap();
     let mut asked = other.runtime.block_on(other.client.subscribe("r.*")).unwrap();
+    let mut looked_for = other.runtime.block_on(other.client.subscribe("$JS.API.>")).unwrap();
+    other.publish("unheard", []);
+    // A JetStream whose stream loses one message and takes it when it comes again.
     let client = other.client.clone();
-    // A stream that loses one message and takes it when it comes again.
+    other.runtime.spawn(async move {
+        while let Some(question) = looked_for.next().await {
+            let answer = "{\"streams\":[\"R\"],\"config\":{}}";
+            client.publish(question.reply.unwrap(), answer.into()).await.unwrap();
+        }
+    });
+    let client = other.client.clone();
     other.runtime.spawn(async move {
         let (mut sequence, mut lost) = (0, false);
         while let Some(message) = asked.next().await {
@@ -322,6 +329,8 @@ fn a_message_whose_confirmation_is_lost_is_sent_again_although_others_are_confir
             client.publish(message.reply.unwrap(), answer.into()).await.unwrap();
         }
     });
+    let sink = JetStreamSink::new(settings, confirm).unwrap();
+    sink.check(LIMIT).unwrap();
     let (mut number, mut lost, mut found) = (0, None, None);
     eventually("the message is stored", || {
         send(&sink, &numbered(number), Some(origin(number)), number as u64);
@@ -330,7 +339,10 @@ fn a_message_whose_confirmation_is_lost_is_sent_again_although_others_are_confir
         if number == 4 {
             lost = Some(std::time::Instant::now());
         }
-        found = found.or_else(|| fates.take().iter().any(|(token, _)| token.0 == 3).then(std::time::Instant::now));
+        for (token, fate) in fates.take() {
+            assert!(matches!(fate, Fate::Stored(_)), "{fate:?}");
+            found = found.or((token.0 == 3).then(std::time::Instant::now));
+        }
         found.is_some()
     });
     let took = found.unwrap() - lost.unwrap();
