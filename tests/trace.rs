@@ -143,7 +143,7 @@ fn kafka_to_kafka_keeps_every_traceparent_and_tells_only_the_valid_one() {
 fn through_a_stream_and_back_the_headers_are_the_same_and_what_the_stream_refuses_is_told_with_its_trace() {
     let (kafka, nats) = (Kafka::shared(), Nats::start());
     for (end, most) in [("in", "4000000"), ("back", "1000000"), ("dlq", "1000000")] {
-        kafka.create_topic(&format!("streamed.{end}"), 1, &[("max.message.bytes", most)]);
+        kafka.create_topic(&format!("traced.stream.{end}"), 1, &[("max.message.bytes", most)]);
     }
     // A NATS server takes less than 64 KiB of headers.
     let mut sent = messages(&traceparents(40_000));
@@ -155,19 +155,19 @@ fn through_a_stream_and_back_the_headers_are_the_same_and_what_the_stream_refuse
     // More than the server takes.
     let mut large = sent[0].clone();
     large.value = Some(Bytes::from(vec![b'v'; 1_500_000]));
-    send("streamed.in", &sent, |_| ());
-    send("streamed.in", &[large], |settings| settings.max_message_bytes = 4_000_000);
+    send("traced.stream.in", &sent, |_| ());
+    send("traced.stream.in", &[large], |settings| settings.max_message_bytes = 4_000_000);
     let (brokers, url) = (kafka.brokers(), nats.url());
     let (to, from) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let mut there = start(
         to.path(),
         &format!(
-            "pipeline: there\nlanes: 1\nsource: {{ kafka: {{ brokers: \"{brokers}\", topics: [streamed.in] }} }}\n\
+            "pipeline: there\nlanes: 1\nsource: {{ kafka: {{ brokers: \"{brokers}\", topics: [traced.stream.in] }} }}\n\
              sink: {{ jetstream: {{ servers: {url}, subject: s, stream: S, create_stream: {{ subjects: [s] }} }} }}\n\
-             dead_letter: {{ kafka: {{ topic: streamed.dlq }} }}\n"
+             dead_letter: {{ kafka: {{ topic: traced.stream.dlq }} }}\n"
         ),
     );
-    let dead = python::read(brokers, "streamed.dlq", 1, LIMIT);
+    let dead = python::read(brokers, "traced.stream.dlq", 1, LIMIT);
     assert_eq!(parted(&dead[0]).1, Vec::<Value>::new(), "too large for the dead letter queue as well");
     assert_eq!(trace_id_header(&dead[0]).as_deref(), Some(TRACE));
     there.wait_until("all but one are in the stream", LIMIT, || nats.count("S") == sent.len() as u64);
@@ -184,10 +184,10 @@ fn through_a_stream_and_back_the_headers_are_the_same_and_what_the_stream_refuse
         &format!(
             "pipeline: back\nlanes: 1\n\
              source: {{ jetstream: {{ servers: {url}, stream: S, consumer: c, create_consumer: {{}} }} }}\n\
-             sink: {{ kafka: {{ brokers: \"{brokers}\", topic: streamed.back }} }}\n"
+             sink: {{ kafka: {{ brokers: \"{brokers}\", topic: traced.stream.back }} }}\n"
         ),
     );
-    let arrived = python::read(brokers, "streamed.back", sent.len(), LIMIT);
+    let arrived = python::read(brokers, "traced.stream.back", sent.len(), LIMIT);
     end(back);
     assert_eq!(arrived.len(), sent.len());
     for (sent, arrived) in sent.iter().zip(&arrived) {
