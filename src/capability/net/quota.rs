@@ -208,10 +208,15 @@ impl Throttle {
         self.budgets.0.iter().filter_map(|budget| (self.of)(budget).map(|rate| (budget.scope, rate)))
     }
 
-    /// Bytes that may go now.
-    pub(crate) fn available(&self) -> usize {
-        let least = self.rates().map(|(_, rate)| rate.available()).min().unwrap_or(u64::MAX);
-        usize::try_from(least).unwrap_or(usize::MAX)
+    /// Bytes that may go now, or the level that holds them back. One look: of two, the second may find what has been earned
+    /// since the first.
+    pub(crate) fn room(&self) -> Result<usize, Exhausted> {
+        let rates = self.rates().map(|(scope, rate)| (rate.available(), scope, rate));
+        match rates.min_by_key(|(available, ..)| *available) {
+            Some((0, scope, rate)) => Err(Exhausted { scope, limit: rate.count }),
+            Some((available, ..)) => Ok(usize::try_from(available).unwrap_or(usize::MAX)),
+            None => Ok(usize::MAX),
+        }
     }
 
     /// Takes what has gone. Two streams that looked at the same time may go into debt by one write each; the next waits longer.
@@ -221,11 +226,7 @@ impl Throttle {
 
     /// The level that holds bytes back; none while some may go.
     pub(crate) fn exhausted(&self) -> Option<Exhausted> {
-        let (available, scope, rate) = self
-            .rates()
-            .map(|(scope, rate)| (rate.available(), scope, rate))
-            .min_by_key(|(available, ..)| *available)?;
-        (available == 0).then_some(Exhausted { scope, limit: rate.count })
+        self.room().err()
     }
 
     /// Waits until a useful number of bytes may go.
@@ -457,7 +458,7 @@ mod tests {
         let out = budgets.bytes_out();
         out.take(1 << 30);
         out.ready().await;
-        assert_eq!(out.available(), usize::MAX);
+        assert_eq!(out.room(), Ok(usize::MAX));
     }
 
     #[tokio::test]
@@ -469,7 +470,7 @@ mod tests {
         assert_eq!(out.exhausted(), Some(Exhausted { scope: Scope::Plugin, limit: 100_000 }));
         let begun = Instant::now();
         out.ready().await;
-        assert!(out.available() >= 4096);
+        assert!(out.room().is_ok_and(|room| room >= 4096));
         assert!(begun.elapsed() >= Duration::from_millis(30));
     }
 }

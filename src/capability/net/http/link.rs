@@ -180,15 +180,13 @@ impl Paced {
                 ready!(wait.as_mut().poll(cx));
                 self.wait = None;
             }
-            match self.throttle.available() {
-                0 => {
-                    if let Some(met) = self.throttle.exhausted() {
-                        link.held_back(self.reason, met);
-                    }
+            match self.throttle.room() {
+                Err(met) => {
+                    link.held_back(self.reason, met);
                     let throttle = self.throttle.clone();
                     self.wait = Some(Box::pin(async move { throttle.ready().await }));
                 }
-                room => return Poll::Ready(room),
+                Ok(room) => return Poll::Ready(room),
             }
         }
     }

@@ -38,13 +38,10 @@ impl Line {
 
     /// Bytes that the rate lets go now. None is told, once in a window.
     fn available(&self, throttle: &Throttle, reason: Reason) -> usize {
-        match throttle.exhausted() {
-            Some(met) => {
-                self.gate.exceeded(reason, met);
-                0
-            }
-            None => throttle.available().max(1),
-        }
+        throttle.room().unwrap_or_else(|met| {
+            self.gate.exceeded(reason, met);
+            0
+        })
     }
 
     /// Waits until the rate lets bytes go.
