@@ -339,15 +339,17 @@ fn a_right_that_the_broker_does_not_give_fails_and_one_that_it_gives_is_seen() {
 
 #[test]
 fn a_broker_that_advertises_an_address_that_nobody_reaches_is_named() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // A free port of ours could be another test's a moment later.
+    let nobody = "127.0.0.1:1";
     let advertised = format!("advertised.listeners=PLAINTEXT://{nobody},SASL://127.0.0.1:{{{{sasl_port}}}}");
     let kafka = Kafka::start_with(&advertised);
     let folder = folder("advertised", kafka.brokers());
     let (code, found) = examined(folder.path(), &["--timeout", "4s"]);
     assert_eq!(code, 1);
-    let named = lines(&found, "fail", "kafka.broker");
+    // librdkafka may go where the broker says that it is before it has answered us.
+    let named = [lines(&found, "fail", "kafka.broker"), lines(&found, "fail", "kafka.reachable")].concat();
     assert!(
-        matches!(named[..], [line] if line.contains(&nobody.to_string()) && line.contains("advertised.listeners")),
+        matches!(named[..], [line, ..] if line.contains(nobody) && line.contains("advertised.listeners")),
         "{found:#?}"
     );
 }

@@ -59,7 +59,7 @@ fn not_looked_at(needs: &ClusterNeeds, error: &ConnectorError, report: &mut Repo
     let found = format!("{error}; not looked at: {}", topics.join(", "));
     let advice = match error.kind {
         ErrorKind::Configuration => "correct `tls`, `sasl` or the setting that is named",
-        _ => "start it, or correct `brokers` and the way to it",
+        _ => "start it, or correct `brokers`, its `advertised.listeners`, or the way to it",
     };
     report.fail("kafka.reachable", &needs.name, found, advice);
 }
