@@ -124,22 +124,45 @@ fn append(headers: &mut HeaderMap, name: &str, value: &str) {
     }
 }
 
+/// What messages have from the subject under which they came. Kept from message to message, because the next one most
+/// likely has the same.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    rule: KeyRule,
+    channel: Channel,
+    /// For a message that carries no key.
+    key: Option<Bytes>,
+}
+
+impl Origin {
+    pub(crate) fn new(subject: &str, rule: KeyRule) -> Self {
+        let key = match rule {
+            KeyRule::Subject => Some(Bytes::copy_from_slice(subject.as_bytes())),
+            KeyRule::Null => None,
+        };
+        Self { rule, channel: Channel::from(subject), key }
+    }
+
+    /// The next message came under `subject`.
+    pub(crate) fn moved_to(&mut self, subject: &str) -> &Self {
+        if *self.channel != *subject {
+            *self = Self::new(subject, self.rule);
+        }
+        self
+    }
+}
+
 /// The message of what NATS delivered. `stored` is when a stream took it.
 pub(crate) fn decode(
     headers: Option<&HeaderMap>,
     payload: Bytes,
-    channel: Channel,
-    key: KeyRule,
+    origin: &Origin,
     stored: Timestamp,
 ) -> (Message, Option<Defect>) {
-    let foreign_key = |channel: &Channel| match key {
-        KeyRule::Subject => Some(Bytes::copy_from_slice(channel.as_bytes())),
-        KeyRule::Null => None,
-    };
+    let channel = origin.channel.clone();
     let Some(carried) = headers.filter(|headers| !headers.is_empty()) else {
-        let key = foreign_key(&channel);
-        let message = Message { key, value: Some(payload), headers: Headers::default(), timestamp: stored, channel };
-        return (message, None);
+        let (key, headers) = (origin.key.clone(), Headers::default());
+        return (Message { key, value: Some(payload), headers, timestamp: stored, channel }, None);
     };
     let mut reading = Reading::default();
     let nulls = reading.one(carried, NULL).unwrap_or_default();
@@ -147,7 +170,7 @@ pub(crate) fn decode(
     let key = match reading.one(carried, KEY) {
         Some(text) => reading.bytes(KEY, text),
         None if is_null("key") => None,
-        None => foreign_key(&channel),
+        None => origin.key.clone(),
     };
     let timestamp = match reading.one(carried, TIMESTAMP) {
         Some(text) => reading.timestamp(text).unwrap_or(stored),

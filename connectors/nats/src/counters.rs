@@ -27,6 +27,10 @@ pub enum Count {
     MissedHeartbeats,
     /// JetStream: questions or messages that nobody answered.
     NoResponders,
+    /// Consumers and streams that were deleted while they were used.
+    Gone,
+    /// Sinks: messages that were too large for the server or the stream.
+    Oversize,
     /// Sinks: messages with a part that NATS cannot hold as it is, carried by the rule.
     Encoded,
     /// Sources: headers written by the rule that cannot be read.
@@ -35,7 +39,7 @@ pub enum Count {
 
 impl Count {
     /// All of them, in the order of [`Counters::read`].
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Connects,
         Self::Disconnects,
         Self::LameDuck,
@@ -48,6 +52,8 @@ impl Count {
         Self::ProgressSignals,
         Self::MissedHeartbeats,
         Self::NoResponders,
+        Self::Gone,
+        Self::Oversize,
         Self::Encoded,
         Self::Undecodable,
     ];
@@ -67,6 +73,8 @@ impl Count {
             Self::ProgressSignals => "progress_signals",
             Self::MissedHeartbeats => "missed_heartbeats",
             Self::NoResponders => "no_responders",
+            Self::Gone => "gone",
+            Self::Oversize => "oversize",
             Self::Encoded => "encoded",
             Self::Undecodable => "undecodable",
         }

@@ -111,6 +111,9 @@ pub(crate) fn not_stored(status: u16, code: u64, description: &str, subject: &st
             ErrorKind::Configuration,
             format!("JetStream is not enabled for this account: {said}"),
         )),
+        STREAM_SEALED if own_subject => {
+            refused(RefusalKind::Rejected, format!("the stream of {subject} is sealed: {said}"))
+        }
         STREAM_SEALED => NotStored::Never(ConnectorError::new(
             ErrorKind::Configuration,
             format!("the stream of {subject} is sealed: {said}"),
@@ -152,6 +155,8 @@ mod tests {
         assert_eq!(refusal.kind, RefusalKind::Oversize);
         assert!(matches!(judged(400, STREAM_DOES_NOT_MATCH, true), NotStored::Refused(_)));
         assert!(matches!(judged(400, STREAM_DOES_NOT_MATCH, false), NotStored::Never(_)));
+        assert!(matches!(judged(400, STREAM_SEALED, true), NotStored::Refused(_)));
+        assert!(matches!(judged(400, STREAM_SEALED, false), NotStored::Never(_)));
         assert!(matches!(judged(503, STORE_FAILED, false), NotStored::Later(_)));
         assert!(matches!(judged(503, 10_008, false), NotStored::Later(_)));
         assert!(matches!(judged(400, 10_071, false), NotStored::Refused(_)));

@@ -4,6 +4,37 @@ use std::time::{Duration, Instant};
 
 use portcullis_connector_api::{ConnectorError, ErrorKind};
 
+/// What is worse than it should be while a connector works. So long after the last time it counts as over.
+const QUIET: Duration = Duration::from_secs(15);
+
+/// Something that is worse than it should be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Worse {
+    Lost,
+    Oversize,
+    Refused,
+    LameDuck,
+}
+
+impl Worse {
+    const ALL: [Self; 4] = [Self::Lost, Self::Oversize, Self::Refused, Self::LameDuck];
+
+    /// The same words each time, and nothing that a message has brought.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "messages come faster than they are taken, and the newest are lost",
+            Self::Oversize => "messages that are too large for the server or the stream are refused",
+            Self::Refused => "messages that no stream takes, or whose subject the account must not use, are refused",
+            Self::LameDuck => "the only server is about to shut down",
+        }
+    }
+
+    /// Whether it is over a while after the last time. A server is about to shut down until the connection ends.
+    const fn passes(self) -> bool {
+        !matches!(self, Self::LameDuck)
+    }
+}
+
 /// Whether a connector works, why not, and whether it ever will.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
@@ -19,6 +50,8 @@ struct State {
     begun: bool,
     trouble: Option<String>,
     verdict: Option<(ErrorKind, String)>,
+    /// When each was the last time, by its place in [`Worse::ALL`].
+    worse: [Option<Instant>; Worse::ALL.len()],
 }
 
 impl Health {
@@ -41,6 +74,29 @@ impl Health {
             tracing::warn!("{why}");
         }
         state.trouble = Some(why);
+    }
+
+    /// It works, and this happens.
+    pub(crate) fn worse(&self, what: Worse) {
+        if let Some(last) = self.state().worse.get_mut(what as usize) {
+            *last = Some(Instant::now());
+        }
+    }
+
+    /// There is another connection.
+    pub(crate) fn connected(&self) {
+        if let Some(last) = self.state().worse.get_mut(Worse::LameDuck as usize) {
+            *last = None;
+        }
+    }
+
+    /// All that is worse than it should be.
+    pub(crate) fn degraded(&self) -> Option<String> {
+        let worse = self.state().worse;
+        let is_so =
+            |(what, last): &(Worse, Option<Instant>)| last.is_some_and(|last| !what.passes() || last.elapsed() < QUIET);
+        let all: Vec<_> = Worse::ALL.into_iter().zip(worse).filter(is_so).map(|(what, _)| what.as_str()).collect();
+        Some(all.join("; ")).filter(|all| !all.is_empty())
     }
 
     /// It will not work any more. The first verdict stays.

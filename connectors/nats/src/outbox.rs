@@ -7,11 +7,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::{HeaderMap, Subject};
-use portcullis_connector_api::{Bytes, Confirm, ConnectorError, ErrorKind, Fate, Message, SendError, Token};
+use portcullis_connector_api::{
+    Bytes, Confirm, ConnectorError, ErrorKind, Fate, Message, RefusalKind, SendError, Token,
+};
 use tokio::sync::Notify;
 
 use crate::carry::{self, Carried};
-use crate::health::Health;
+use crate::health::{Health, Worse};
 use crate::settings::Window;
 use crate::{Count, Counters};
 
@@ -64,6 +66,8 @@ enum State {
     Sent,
     /// The server could not take it; to be sent again when the others are answered.
     Postponed,
+    /// To be sent, or sent again, when it is known that somebody takes its subject.
+    Parked,
     Done,
 }
 
@@ -183,10 +187,11 @@ impl Outbox {
         (slots.base..).zip(&slots.ring).find(|(_, slot)| slot.state == State::Sent).map(|(number, _)| number)
     }
 
-    /// The subjects of those that were sent and have no answer.
-    pub(crate) fn subjects_in_flight(&self) -> Vec<String> {
+    /// The subjects of those before this one that were sent and have no answer.
+    pub(crate) fn subjects_in_flight(&self, before: u64) -> Vec<Subject> {
         let slots = self.slots();
-        slots.ring.iter().filter(|slot| slot.state == State::Sent).map(|slot| slot.subject.to_string()).collect()
+        let numbered = (slots.base..before).zip(&slots.ring).filter(|(_, slot)| slot.state == State::Sent);
+        numbered.map(|(_, slot)| slot.subject.clone()).collect()
     }
 
     /// The subject of a message that is open.
@@ -197,7 +202,11 @@ impl Outbox {
     /// Those that were sent and are not confirmed, postponed ones among them, and satisfy this.
     pub(crate) fn tried(&self, which: impl Fn(u64, &str) -> bool) -> Vec<u64> {
         let slots = self.slots();
-        let tried = |slot: &Slot| matches!(slot.state, State::Sent | State::Postponed);
+        let tried = |slot: &Slot| match slot.state {
+            State::Sent | State::Postponed => true,
+            State::Parked => slot.was_sent,
+            State::Waiting | State::Done => false,
+        };
         let numbered = (slots.base..).zip(&slots.ring).filter(|(_, slot)| tried(slot));
         numbered.filter(|(number, slot)| which(*number, &slot.subject)).map(|(number, _)| number).collect()
     }
@@ -220,6 +229,9 @@ impl Outbox {
         for (number, fate) in fates.drain(..) {
             let Some(slot) = slots.at(number).filter(|slot| slot.state != State::Done) else { continue };
             let was_sent = std::mem::replace(&mut slot.state, State::Done) == State::Sent;
+            if let Fate::Refused(refusal) = &fate {
+                self.refused(refusal.kind);
+            }
             // What it holds goes at once, also where an older one is still open.
             slot.message = Message::new("");
             slot.subject = Subject::from_static("");
@@ -244,6 +256,14 @@ impl Outbox {
         self.tell();
     }
 
+    fn refused(&self, kind: RefusalKind) {
+        self.health.worse(match kind {
+            RefusalKind::Oversize => Worse::Oversize,
+            RefusalKind::Rejected => Worse::Refused,
+        });
+        self.counters.add(Count::Oversize, u64::from(kind == RefusalKind::Oversize));
+    }
+
     /// The server could not take it now.
     pub(crate) fn postpone(&self, number: u64) {
         let mut slots = self.slots();
@@ -251,6 +271,38 @@ impl Outbox {
             slot.state = State::Postponed;
             slots.sent -= 1;
         }
+    }
+
+    /// This one, which `next` gave and which did not leave, waits until its subject is known.
+    pub(crate) fn park(&self, number: u64) {
+        let mut slots = self.slots();
+        if let Some(slot) = slots.at(number).filter(|slot| slot.state == State::Sent) {
+            slot.state = State::Parked;
+            slots.sent -= 1;
+        }
+    }
+
+    /// The same for those of a subject that left and have no answer.
+    pub(crate) fn park_tried(&self, subject: &str) {
+        let mut slots = self.slots();
+        let mut parked = 0;
+        for slot in slots.ring.iter_mut().filter(|slot| slot.state == State::Sent && *slot.subject == *subject) {
+            (slot.state, slot.was_sent) = (State::Parked, true);
+            parked += 1;
+        }
+        slots.sent -= parked;
+    }
+
+    /// Those that wait for these subjects to be known need not any more. `postponed`: the server could not take them.
+    pub(crate) fn unpark(&self, postponed: bool, which: impl Fn(&str) -> bool) {
+        let mut slots = self.slots();
+        let (base, mut first) = (slots.base, slots.next);
+        let parked = (base..).zip(&mut slots.ring).filter(|(_, slot)| slot.state == State::Parked);
+        for (number, slot) in parked.filter(|(_, slot)| which(&slot.subject)) {
+            slot.state = if postponed { State::Postponed } else { State::Waiting };
+            first = first.min(number);
+        }
+        slots.next = first;
     }
 
     /// Those from this one on, which `next` gave last, did not leave.
@@ -290,11 +342,10 @@ impl Outbox {
         restarted
     }
 
-    /// Ends every message that is left for good: not even the next connection gets it, and no other is taken.
-    pub(crate) fn abandon(&self) {
+    /// No message is taken any more. Those that are left are ended by [`close`](Self::close), once nothing sends them.
+    pub(crate) fn give_up(&self) {
         let why = "the sink was given up with messages that no server had confirmed";
         self.health.died(&ConnectorError::new(ErrorKind::Fatal, why));
-        self.close();
     }
 
     /// Ends every message that is left, so that each is confirmed once.

@@ -3,10 +3,10 @@ use std::sync::OnceLock;
 use portcullis_connector_api::{ConnectorError, ErrorKind};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Reading and writing sockets and encoding headers; the messages' work is done on the lanes.
+/// Reading sockets and decoding headers; the messages' work is done on the lanes.
 const THREADS: usize = 2;
 
-/// The one runtime of all NATS connectors of the process. It ends with the process: what has to be finished is finished by
+/// The one runtime of all NATS sources of the process. It ends with the process: what has to be finished is finished by
 /// each connector's own close.
 pub(crate) fn handle() -> Result<Handle, ConnectorError> {
     static RUNTIME: OnceLock<Result<Runtime, String>> = OnceLock::new();
@@ -18,4 +18,10 @@ pub(crate) fn handle() -> Result<Handle, ConnectorError> {
         Ok(runtime) => Ok(runtime.handle().clone()),
         Err(error) => Err(ConnectorError::new(ErrorKind::Fatal, format!("no runtime for NATS: {error}"))),
     }
+}
+
+/// For one connection of a sink. What the sink itself does runs on the thread that has made it, the socket on another.
+pub(crate) fn of_one_connection() -> Result<Runtime, ConnectorError> {
+    let built = Builder::new_multi_thread().worker_threads(1).thread_name("nats-link").enable_all().build();
+    built.map_err(|error| ConnectorError::new(ErrorKind::Fatal, format!("no runtime for NATS: {error}")))
 }

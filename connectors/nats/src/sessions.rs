@@ -8,15 +8,17 @@ use portcullis_connector_api::{ConnectorError, ErrorKind};
 
 use crate::backoff::Backoff;
 use crate::failure::{self, Said};
-use crate::health::Health;
+use crate::health::{Health, Worse};
 use crate::link::{self, Link, Notice};
 use crate::settings::Connection;
 use crate::task::Stop;
-use crate::{Count, Counters};
+use crate::{Count, Counters, runtime};
 
 /// A server that is being restarted refuses us while it does not know all of its accounts yet. Once it has worked, only this
 /// long of nothing but refusals is taken for a change that nobody undoes.
 const REFUSED: Duration = Duration::from_secs(60);
+/// For the tasks of a connection that is over; they end at their next step. A name that is being looked up is not waited for.
+const SHUTDOWN: Duration = Duration::from_secs(1);
 
 /// Why a session is over.
 pub(crate) enum End {
@@ -69,40 +71,101 @@ pub(crate) trait Sessions: Send + Sync {
     fn died(&mut self, error: &ConnectorError);
 }
 
-/// Until the end is requested or nothing can mend it.
+/// Until the end is requested or nothing can mend it. For a source, which leaves the server in its own time.
 pub(crate) async fn run(mut of: impl Sessions, mut stop: Stop) {
-    let mut backoff = Backoff::new();
-    let mut refused: Option<Instant> = None;
-    for attempt in 0.. {
-        let linked = tokio::select! {
-            linked = link::connect(of.connection(), attempt, of.capacity(), of.counters()) => linked,
-            () = stop.wait() => return,
+    let mut tries = Tries::new();
+    loop {
+        let end = tries.next(&mut of, &mut stop).await;
+        if !goes_on(&mut of, end) {
+            return;
+        }
+    }
+}
+
+/// The same for a sink, on the thread of its own: each connection has a runtime and ends with it. async-nats sends what
+/// waits inside of it for as long as its tasks live, also when nobody holds the client any more. After a link has stood still
+/// that would come behind what the next connection has sent, or the next owner of a partition.
+pub(crate) fn run_apart(mut of: impl Sessions, mut stop: Stop) {
+    let mut tries = Tries::new();
+    loop {
+        let end = match runtime::of_one_connection() {
+            Ok(runtime) => {
+                let end = runtime.block_on(tries.next(&mut of, &mut stop));
+                runtime.shutdown_timeout(SHUTDOWN);
+                end
+            }
+            Err(error) => End::Dead(error),
         };
-        let end = match linked {
+        if !goes_on(&mut of, end) {
+            return;
+        }
+    }
+}
+
+/// Ends a session wherever it waits, as soon as the end is requested.
+pub(crate) async fn until_stopped(mut stop: Stop, session: impl Future<Output = End>) -> End {
+    tokio::select! {
+        biased;
+        () = stop.wait() => End::Stopped,
+        end = session => end,
+    }
+}
+
+fn goes_on(of: &mut impl Sessions, end: End) -> bool {
+    match end {
+        End::Stopped => return false,
+        End::Dead(error) => {
+            of.died(&error);
+            return false;
+        }
+        End::Lost(why) => of.health().troubled(why),
+    }
+    of.broken();
+    true
+}
+
+/// The attempts to connect so far.
+struct Tries {
+    count: usize,
+    backoff: Backoff,
+    /// Since when there is nothing but refusals.
+    refused: Option<Instant>,
+}
+
+impl Tries {
+    fn new() -> Self {
+        Self { count: 0, backoff: Backoff::new(), refused: None }
+    }
+
+    /// One connection, after a pause where there was one before.
+    async fn next(&mut self, of: &mut impl Sessions, stop: &mut Stop) -> End {
+        if self.count > 0 {
+            stop.sleep(self.backoff.pause()).await;
+        }
+        if stop.requested() {
+            return End::Stopped;
+        }
+        let linked = tokio::select! {
+            linked = link::connect(of.connection(), self.count, of.capacity(), of.counters()) => linked,
+            () = stop.wait() => return End::Stopped,
+        };
+        self.count = self.count.wrapping_add(1);
+        match linked {
             Ok(link) => {
-                refused = None;
-                let end = of.session(link, &mut backoff, stop.clone()).await;
+                self.refused = None;
+                of.health().connected();
+                let end = of.session(link, &mut self.backoff, stop.clone()).await;
                 of.counters().add(Count::Disconnects, 1);
                 end
             }
             Err(error) if error.kind == ErrorKind::Configuration && of.health().has_begun() => {
-                let since = *refused.get_or_insert_with(Instant::now);
+                let since = *self.refused.get_or_insert_with(Instant::now);
                 if since.elapsed() < REFUSED { End::Lost(error.context) } else { End::Dead(error) }
             }
             Err(error) => {
-                refused = None;
+                self.refused = None;
                 End::of(error)
             }
-        };
-        match end {
-            End::Stopped => return,
-            End::Lost(why) => of.health().troubled(why),
-            End::Dead(error) => return of.died(&error),
-        }
-        of.broken();
-        stop.sleep(backoff.pause()).await;
-        if stop.requested() {
-            return;
         }
     }
 }
@@ -120,12 +183,12 @@ pub(crate) enum Heard {
 }
 
 /// A server that will shut down is left where there is another. The only one is stayed with: it may come back.
-pub(crate) fn heard(notice: Notice, connection: &Connection) -> Result<Heard, End> {
+pub(crate) fn heard(notice: Notice, connection: &Connection, health: &Health) -> Result<Heard, End> {
     match notice {
         Notice::LameDuck if connection.servers.len() > 1 => {
             return Err(End::Lost("the server is about to shut down".to_owned()));
         }
-        Notice::LameDuck => tracing::warn!("the only NATS server that is given is about to shut down"),
+        Notice::LameDuck => health.worse(Worse::LameDuck),
         Notice::Dropped => return Ok(Heard::Dropped),
         Notice::Error(line) => match failure::said(&line) {
             Said::NoPublish(subject) => return Ok(Heard::NoPublish(subject)),

@@ -1,13 +1,14 @@
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
-use portcullis_connector_api::ConnectorError;
+use portcullis_connector_api::{ConnectorError, ErrorKind};
 use tokio::sync::watch;
 
 use crate::runtime;
 
-/// A connector's work on the runtime, which ends when it is told to.
+/// A connector's work, which ends when it is told to.
 #[derive(Debug)]
 pub(crate) struct Task {
     stop: watch::Sender<bool>,
@@ -19,6 +20,7 @@ pub(crate) struct Task {
 pub(crate) struct Stop(watch::Receiver<bool>);
 
 impl Task {
+    /// On the runtime that all share.
     pub(crate) fn start<F: Future<Output = ()> + Send + 'static>(
         work: impl FnOnce(Stop) -> F,
     ) -> Result<Self, ConnectorError> {
@@ -30,6 +32,20 @@ impl Task {
             let _end = end;
             work.await;
         });
+        Ok(Self { stop, ended: Mutex::new(ended) })
+    }
+
+    /// The same on a thread of its own. When `end` says that it is over, nothing of it is left.
+    pub(crate) fn start_apart(work: impl FnOnce(Stop) + Send + 'static) -> Result<Self, ConnectorError> {
+        let (stop, stopped) = watch::channel(false);
+        let (end, ended) = mpsc::sync_channel::<()>(1);
+        let thread = thread::Builder::new().name("nats-sink".to_owned()).spawn(move || {
+            let _end = end;
+            work(Stop(stopped));
+        });
+        thread.map_err(|error| {
+            ConnectorError::new(ErrorKind::Fatal, "cannot start the thread of a sink").caused_by(error)
+        })?;
         Ok(Self { stop, ended: Mutex::new(ended) })
     }
 

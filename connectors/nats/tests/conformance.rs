@@ -15,6 +15,7 @@ use portcullis_connector_nats::{
 
 use crate::server::Server;
 use crate::support::{LIMIT, Other, Reader, fates, send, spec};
+use crate::way::Way;
 
 /// Of the sinks that are tried: far less than a burst.
 const WINDOW: Window = Window { messages: 200, bytes: 16 * 1024 * 1024 };
@@ -32,12 +33,15 @@ struct Place {
     /// Core NATS: what waits for a source to be there, or the reader of what a sink publishes.
     waiting: Vec<Message>,
     reader: Option<Reader>,
+    /// What the sink that is tried goes through.
+    way: Way,
 }
 
 impl Place {
     fn new(server: &Server) -> Self {
         let (waiting, reader) = Default::default();
-        Self { connection: server.connection(), url: server.url(), name: fresh(), waiting, reader }
+        let (connection, way) = (server.connection(), Way::to(server));
+        Self { connection, url: server.url(), name: fresh(), waiting, reader, way }
     }
 
     fn stream_sink(&self) -> JetStreamSinkSettings {
@@ -61,6 +65,18 @@ impl Place {
         let source = CoreSource::new(settings).unwrap();
         source.wait_until_subscribed(LIMIT).unwrap();
         source
+    }
+
+    fn hold(&self) -> Result<bool, String> {
+        self.way.hold();
+        Ok(true)
+    }
+
+    fn let_through(&self) -> Result<(), String> {
+        self.way
+            .let_through()
+            .then_some(())
+            .ok_or_else(|| "the connection of a sink that was given up stays".to_owned())
     }
 
     fn core_sink(&self) -> CoreSinkSettings {
@@ -117,7 +133,9 @@ impl SourcePlace for Subjects {
 
 impl SinkPlace for Streams {
     fn open(&mut self, confirm: Arc<dyn Confirm>) -> Result<Box<dyn Sink>, String> {
-        Ok(Box::new(JetStreamSink::new(self.0.stream_sink(), confirm).map_err(|error| error.to_string())?))
+        let mut settings = self.0.stream_sink();
+        settings.connection.servers = vec![self.0.way.url()];
+        Ok(Box::new(JetStreamSink::new(settings, confirm).map_err(|error| error.to_string())?))
     }
 
     fn read(&mut self) -> Result<Vec<Message>, String> {
@@ -133,12 +151,25 @@ impl SinkPlace for Streams {
     fn unacceptable(&self) -> Option<Message> {
         too_large()
     }
+
+    fn hold(&mut self) -> Result<bool, String> {
+        self.0.hold()
+    }
+
+    fn let_through(&mut self) -> Result<(), String> {
+        self.0.let_through()
+    }
 }
 
 impl SinkPlace for Subjects {
     fn open(&mut self, confirm: Arc<dyn Confirm>) -> Result<Box<dyn Sink>, String> {
-        self.0.reader = Some(Reader::new(self.0.core_source()));
-        Ok(Box::new(CoreSink::new(self.0.core_sink(), confirm).map_err(|error| error.to_string())?))
+        // What a second sink of the place publishes comes behind what the first one did.
+        if self.0.reader.is_none() {
+            self.0.reader = Some(Reader::new(self.0.core_source()));
+        }
+        let mut settings = self.0.core_sink();
+        settings.connection.servers = vec![self.0.way.url()];
+        Ok(Box::new(CoreSink::new(settings, confirm).map_err(|error| error.to_string())?))
     }
 
     fn read(&mut self) -> Result<Vec<Message>, String> {
@@ -154,6 +185,14 @@ impl SinkPlace for Subjects {
 
     fn unacceptable(&self) -> Option<Message> {
         too_large()
+    }
+
+    fn hold(&mut self) -> Result<bool, String> {
+        self.0.hold()
+    }
+
+    fn let_through(&mut self) -> Result<(), String> {
+        self.0.let_through()
     }
 }
 

@@ -84,14 +84,16 @@ fn a_server_that_is_killed_under_a_source_loses_nothing() {
 fn a_consumer_that_is_deleted_ends_the_source_and_is_not_made_anew() {
     let server = Server::start();
     let other = Other::at(&server.url());
-    let mut reader = Reader::of(source_settings(server.connection()));
+    let settings = source_settings(server.connection());
+    let counters = settings.counters.clone();
+    let mut reader = Reader::of(settings);
     let (fates, confirm) = fates();
     let sink = JetStreamSink::new(sink_settings(server.connection()), confirm).unwrap();
     store(&sink, &fates, 0..10);
     reader.until_count(10);
     other.delete_consumer("S", "C");
     let error = reader.failure();
-    assert_eq!(error.kind, ErrorKind::Fatal);
+    assert_eq!((error.kind, counters.of(Count::Gone)), (ErrorKind::Fatal, 1));
     assert!(error.context.contains("`C`") && error.context.contains("position"), "{error}");
     let streams = other.streams.clone();
     let left = other.runtime.block_on(async { streams.get_stream("S").await.unwrap().consumer_info("C").await });
@@ -117,7 +119,7 @@ fn a_consumer_that_is_deleted_while_the_source_is_away_ends_it_too() {
     std::fs::remove_dir_all(server.store()).unwrap();
     server.run();
     let error = reader.failure();
-    assert_eq!(error.kind, ErrorKind::Fatal, "{error}");
+    assert_eq!((error.kind, counters.of(Count::Gone)), (ErrorKind::Fatal, 1), "{error}");
     assert!(error.context.contains("`S`"), "{error}");
 }
 
@@ -125,9 +127,11 @@ fn a_consumer_that_is_deleted_while_the_source_is_away_ends_it_too() {
 fn a_stream_that_is_deleted_ends_source_and_sink_with_its_name() {
     let server = Server::start();
     let other = Other::at(&server.url());
-    let mut reader = Reader::of(source_settings(server.connection()));
+    let (of_source, of_sink) = (source_settings(server.connection()), sink_settings(server.connection()));
+    let counters = (of_source.counters.clone(), of_sink.counters.clone());
+    let mut reader = Reader::of(of_source);
     let (fates, confirm) = fates();
-    let sink = JetStreamSink::new(sink_settings(server.connection()), confirm).unwrap();
+    let sink = JetStreamSink::new(of_sink, confirm).unwrap();
     store(&sink, &fates, 0..10);
     reader.until_count(10);
     other.delete_stream("S");
@@ -138,6 +142,8 @@ fn a_stream_that_is_deleted_ends_source_and_sink_with_its_name() {
     let Fate::Failed(error) = fates.take().remove(0).1 else { panic!("not failed") };
     assert_eq!(error.kind, ErrorKind::Fatal);
     assert!(error.context.contains("`s`"), "{error}");
+    assert_eq!((counters.0.of(Count::Gone), counters.1.of(Count::Gone)), (1, 1));
+    assert!(counters.1.of(Count::NoResponders) > 0);
 }
 
 #[test]

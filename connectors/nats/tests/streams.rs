@@ -1,7 +1,9 @@
 //! What a stream promises while everything works.
 
-use std::time::Duration;
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
 
+use futures_util::{FutureExt, StreamExt};
 use portcullis_connector_api::{
     AssignmentId, Budget, Bytes, ErrorKind, Fate, Header, Message, Origin, RefusalKind, Sink,
 };
@@ -223,20 +225,24 @@ fn a_message_above_the_window_is_asked_for_seldom_while_others_are_in_work() {
     let large = Message { value: Some(vec![b'x'; 300_000].into()), ..numbered(2) };
     send(&sink, &large, Some(origin(2)), 2);
     assert_eq!(sink.drain(LIMIT), 0);
-    let mut requests = other.runtime.block_on(other.client.subscribe("$JS.API.CONSUMER.MSG.NEXT.S.C")).unwrap();
+    let requests = other.runtime.block_on(other.client.subscribe("$JS.API.CONSUMER.MSG.NEXT.S.C")).unwrap();
+    let requests = RefCell::new(requests);
     other.publish("unheard", []);
     let mut settings = source_settings(server.connection());
     settings.window = Window { messages: 10, bytes: 20_000 };
     let mut reader = Reader::of(settings);
     reader.until_count(2);
-    let since = std::time::Instant::now();
-    reader.until("two seconds pass", |_| since.elapsed() > Duration::from_secs(2));
-    other.publish("unheard", []);
-    let mut count = 0;
-    while futures_util::FutureExt::now_or_never(futures_util::StreamExt::next(&mut requests)).is_some() {
-        count += 1;
-    }
-    assert!((2..50).contains(&count), "{count} requests");
+    let times = RefCell::new(Vec::new());
+    reader.until("some requests were made", |_| {
+        while requests.borrow_mut().next().now_or_never().is_some() {
+            times.borrow_mut().push(Instant::now());
+        }
+        times.borrow().len() >= 8
+    });
+    // The first two may go out together; then there is a pause behind each answer.
+    let times = times.into_inner();
+    let took = times[7] - times[1];
+    assert!(took > Duration::from_millis(500), "eight requests took {took:?}");
     reader.acknowledge(0..2, true);
     reader.until_count(3);
     reader.acknowledge(2..3, true);
@@ -298,7 +304,6 @@ fn a_subject_that_only_somebody_silent_listens_to_refuses_its_message_alone() {
 
 #[test]
 fn a_message_whose_confirmation_is_lost_is_sent_again_although_others_are_confirmed() {
-    use futures_util::StreamExt;
     let server = Server::with("");
     let other = Other::at(&server.url());
     let (fates, confirm) = fates();
@@ -331,22 +336,18 @@ fn a_message_whose_confirmation_is_lost_is_sent_again_although_others_are_confir
     });
     let sink = JetStreamSink::new(settings, confirm).unwrap();
     sink.check(LIMIT).unwrap();
-    let (mut number, mut lost, mut found) = (0, None, None);
+    let (mut number, mut found) = (0, false);
     eventually("the message is stored", || {
         send(&sink, &numbered(number), Some(origin(number)), number as u64);
         std::thread::park_timeout(Duration::from_millis(100));
         number += 1;
-        if number == 4 {
-            lost = Some(std::time::Instant::now());
-        }
         for (token, fate) in fates.take() {
             assert!(matches!(fate, Fate::Stored(_)), "{fate:?}");
-            found = found.or((token.0 == 3).then(std::time::Instant::now));
+            found |= token.0 == 3;
         }
-        found.is_some()
+        found
     });
-    let took = found.unwrap() - lost.unwrap();
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(number > 5, "others were sent and confirmed meanwhile");
     assert_eq!(sink.drain(LIMIT), 0);
     assert_eq!(sink.not_ready(), None);
 }

@@ -4,8 +4,12 @@ use super::*;
 
 fn back(message: &Message) -> Message {
     let carried = encode(message);
-    let (read, defect) =
-        decode(Some(&carried.headers), carried.payload, message.channel.clone(), KeyRule::Subject, Timestamp::Unknown);
+    let (read, defect) = decode(
+        Some(&carried.headers),
+        carried.payload,
+        &Origin::new(&message.channel, KeyRule::Subject),
+        Timestamp::Unknown,
+    );
     assert_eq!(defect, None);
     read
 }
@@ -83,13 +87,13 @@ fn a_message_of_somebody_else_keeps_its_headers_and_takes_its_subject_as_key() {
     headers.append("b", "2");
     headers.append("a", "1");
     let stored = Timestamp::Appended(7);
-    let (message, defect) = decode(Some(&headers), "v".into(), "s.1".into(), KeyRule::Subject, stored);
+    let (message, defect) = decode(Some(&headers), "v".into(), &Origin::new("s.1", KeyRule::Subject), stored);
     assert_eq!(defect, None);
     assert_eq!(message.key.as_deref(), Some(&b"s.1"[..]));
     assert_eq!(message.timestamp, stored);
     let names: Vec<_> = message.headers.iter().filter_map(Header::name_str).collect();
     assert_eq!(names, ["Nats-Msg-Id", "a", "b"]);
-    let (message, _) = decode(None, Bytes::new(), "s.1".into(), KeyRule::Null, stored);
+    let (message, _) = decode(None, Bytes::new(), &Origin::new("s.1", KeyRule::Null), stored);
     assert_eq!((message.key, message.value), (None, Some(Bytes::new())));
 }
 
@@ -99,7 +103,8 @@ fn what_the_sink_writes_for_the_server_is_no_part_of_the_message() {
     let mut carried = encode(&message);
     put(&mut carried.headers, "Nats-Msg-Id", "portcullis/p/c/t/0/1/0");
     put(&mut carried.headers, "Nats-Expected-Stream", "S");
-    let (read, _) = decode(Some(&carried.headers), carried.payload, "s".into(), KeyRule::Subject, Timestamp::Unknown);
+    let (read, _) =
+        decode(Some(&carried.headers), carried.payload, &Origin::new("s", KeyRule::Subject), Timestamp::Unknown);
     assert_eq!(read, message);
 }
 
@@ -115,7 +120,7 @@ fn a_header_that_somebody_adds_on_the_way_arrives_and_one_that_is_taken_does_not
         }
     }
     changed.append("added", "3");
-    let (read, _) = decode(Some(&changed), carried.payload, "s".into(), KeyRule::Subject, Timestamp::Unknown);
+    let (read, _) = decode(Some(&changed), carried.payload, &Origin::new("s", KeyRule::Subject), Timestamp::Unknown);
     assert_eq!(read.headers, with_headers(&[("b", Some("1")), ("added", Some("3"))]).headers);
 }
 
@@ -124,7 +129,8 @@ fn a_header_of_the_rule_that_is_not_by_the_rule_is_a_defect_and_stays_to_be_seen
     for (name, value) in [(KEY, "%zz"), (TIMESTAMP, "yesterday"), (HEADERS, "a=%4")] {
         let mut headers = HeaderMap::new();
         headers.insert(name, value);
-        let (message, defect) = decode(Some(&headers), "v".into(), "s".into(), KeyRule::Null, Timestamp::Unknown);
+        let (message, defect) =
+            decode(Some(&headers), "v".into(), &Origin::new("s", KeyRule::Null), Timestamp::Unknown);
         assert!(defect.unwrap().detail.contains(name));
         assert_eq!(message.headers.last(name.as_bytes()).unwrap().value.as_deref(), Some(value.as_bytes()));
     }
@@ -165,7 +171,7 @@ prop_compose! {
 fn a_name_that_is_not_text_is_a_defect_for_a_plugin_that_removes_headers_by_name_would_miss_it() {
     let mut map = HeaderMap::new();
     map.append(HEADERS, "%FFcard=4111");
-    let (read, defect) = decode(Some(&map), Bytes::new(), "s".into(), KeyRule::Null, Timestamp::Unknown);
+    let (read, defect) = decode(Some(&map), Bytes::new(), &Origin::new("s", KeyRule::Null), Timestamp::Unknown);
     assert_eq!(read.headers.as_slice()[0].name, b"\xFFcard"[..]);
     assert_eq!(defect.unwrap().detail, "the name of header 1 is not UTF-8");
 }
@@ -177,7 +183,7 @@ proptest! {
         let carried = encode(&message);
         let wire = over_the_wire(&carried.headers);
         let (read, defect) =
-            decode(Some(&wire), carried.payload, message.channel.clone(), KeyRule::Subject, Timestamp::Unknown);
+            decode(Some(&wire), carried.payload, &Origin::new(&message.channel, KeyRule::Subject), Timestamp::Unknown);
         // What a plugin could not name is kept and does not reach one.
         prop_assert_eq!(defect.is_some(), message.headers.iter().any(|header| header.name_str().is_none()));
         prop_assert_eq!(read, message);
@@ -194,6 +200,6 @@ proptest! {
         for (name, value) in &headers {
             map.append(*name, value.as_str());
         }
-        decode(Some(&map), Bytes::new(), "s".into(), KeyRule::Null, Timestamp::Unknown);
+        decode(Some(&map), Bytes::new(), &Origin::new("s", KeyRule::Null), Timestamp::Unknown);
     }
 }

@@ -15,19 +15,20 @@ impl Delivery {
     /// Reads `$JS.ACK.STREAM.CONSUMER.COUNT.SEQUENCE.CONSUMER-SEQUENCE.NANOSECONDS.PENDING`, or the same with domain and
     /// account before the stream and perhaps more at the end.
     pub(super) fn read(reply: &str) -> Option<Self> {
-        let mut tokens = reply.strip_prefix("$JS.ACK.")?.split('.');
-        let count = tokens.clone().count();
-        let names = match count {
+        let tokens = reply.strip_prefix("$JS.ACK.")?;
+        // By bytes: a search for the next of so near dots would begin anew each time.
+        let names = match tokens.bytes().filter(|byte| *byte == b'.').count() + 1 {
             7 => 2,
             9.. => 4,
             _ => return None,
         };
-        let mut number = |skip: usize| tokens.nth(skip)?.parse::<u64>().ok();
-        let count = number(names)?;
-        let sequence = i64::try_from(number(0)?).ok()?;
-        number(0)?;
-        let stored_ms = i64::try_from(number(0)? / 1_000_000).ok()?;
-        let pending = number(0)?;
+        let mut tokens = tokens.as_bytes().split(|byte| *byte == b'.').skip(names);
+        let mut number = || std::str::from_utf8(tokens.next()?).ok()?.parse::<u64>().ok();
+        let count = number()?;
+        let sequence = i64::try_from(number()?).ok()?;
+        number()?;
+        let stored_ms = i64::try_from(number()? / 1_000_000).ok()?;
+        let pending = number()?;
         Some(Self { count, sequence, stored_ms, pending })
     }
 }

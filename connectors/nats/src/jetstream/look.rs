@@ -54,7 +54,9 @@ pub(crate) async fn consumer(client: &Client, settings: &JetStreamSourceSettings
 }
 
 pub(crate) async fn destination(client: &Client, settings: &JetStreamSinkSettings) -> Result<bool, ConnectorError> {
-    Ok(setup::destination(client, settings, false).await? == Destination::There)
+    let found = setup::destination(client, settings, false).await?;
+    setup::may_ask(client, settings).await?;
+    Ok(found == Destination::There)
 }
 
 pub(crate) async fn permissions(client: &Client, timeout: Duration) -> Option<Permissions> {
@@ -110,26 +112,10 @@ fn facts(info: &Value, clock: Option<ClockReading>) -> StreamFacts {
     }
 }
 
-/// A time as the server writes it: RFC 3339 in UTC, such as `2026-01-31T12:00:00.123456789Z`.
+/// A time as the server writes it: RFC 3339, such as `2026-01-31T12:00:00.123456789Z`.
 fn instant(text: &str) -> Option<SystemTime> {
-    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
-    let mut date = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
-    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
-    let (time, fraction) = time.split_once('.').unwrap_or((time, ""));
-    let mut time = time.splitn(3, ':').map(|part| part.parse::<u64>().ok());
-    let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
-    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 {
-        return None;
-    }
-    // Days from the civil calendar, with years that begin in March.
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, month) = (year / 400, (month + 9) % 12);
-    let of_era = year % 400;
-    let of_year = (153 * month + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-    let seconds = u64::try_from(days).ok()? * 86_400 + hour * 3600 + minute * 60 + second;
-    let nanos = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
-    Some(SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos))
+    let nanos = async_nats::datetime::parse_rfc3339(text).ok()?.unix_timestamp_nanos();
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_nanos(u64::try_from(nanos).ok()?))
 }
 
 #[cfg(test)]
@@ -142,8 +128,11 @@ mod tests {
         assert_eq!(instant("1970-01-01T00:00:00Z"), at(0, 0));
         assert_eq!(instant("2000-02-29T12:34:56.5Z"), at(951_827_696, 500_000_000));
         assert_eq!(instant("2026-11-23T15:14:00.123456789Z"), at(1_795_446_840, 123_456_789));
-        for wrong in ["", "2026-11-23", "2026-11-23T15:14:00+01:00", "2026-13-01T00:00:00Z", "x-y-zT0:0:0Z"] {
+        for wrong in ["", "2026-11-23", "2026-13-01T00:00:00Z", "1969-12-31T23:59:59Z", "x-y-zT0:0:0Z"] {
             assert_eq!(instant(wrong), None, "{wrong}");
+        }
+        for beyond in ["00:60:00", "00:00:61", "00:00:9223372036854775808", "00:18446744073709551615:00"] {
+            assert_eq!(instant(&format!("2026-11-23T{beyond}Z")), None, "{beyond}");
         }
     }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::api::{self, Unanswered};
 use super::setup;
+use crate::carry::Origin;
 use crate::failure::MESSAGE_NOT_FOUND;
 use crate::settings::JetStreamSourceSettings;
 use crate::{carry, link, runtime, subject};
@@ -35,7 +36,7 @@ pub struct JetStreamReader {
     place: Option<Place>,
     assigned: bool,
     paused: bool,
-    channel: Channel,
+    origin: Origin,
 }
 
 /// How far the stream was read.
@@ -56,8 +57,8 @@ impl JetStreamReader {
         setup::judge_stream(&settings.stream, settings.create_stream.as_ref())?;
         subject::name(&settings.consumer)
             .map_err(|what| configuration(format!("{:?} is no consumer name: {what}", settings.consumer)))?;
-        let channel = Channel::from(settings.stream.as_str());
-        Ok(Self { settings, client: None, attempt: 0, place: None, assigned: false, paused: false, channel })
+        let origin = Origin::new("", settings.key);
+        Ok(Self { settings, client: None, attempt: 0, place: None, assigned: false, paused: false, origin })
     }
 
     async fn read(&mut self, budget: Budget, wait: Duration, batch: &mut Batch) -> Result<(), ConnectorError> {
@@ -114,7 +115,7 @@ impl JetStreamReader {
         }
         let first = place.filters.iter().filter_map(|(_, known)| known.as_ref()).map(|known| known.sequence).min();
         let Some(first) = first else { return Ok(None) };
-        place.next = first + 1;
+        place.next = setup::behind(&self.settings.stream, first)?;
         let mut found = None;
         // Two filters may have the same message.
         for (_, known) in &mut place.filters {
@@ -124,13 +125,9 @@ impl JetStreamReader {
     }
 
     fn record(&mut self, message: StreamMessage) -> Record {
-        if *self.channel != *message.subject {
-            self.channel = Channel::from(message.subject.as_str());
-        }
         let stored_ms = i64::try_from(message.time.unix_timestamp_nanos() / 1_000_000).unwrap_or_default();
-        let (headers, channel) = (Some(&message.headers), self.channel.clone());
-        let stored = Timestamp::Appended(stored_ms);
-        let (read, defect) = carry::decode(headers, message.payload, channel, self.settings.key, stored);
+        let (headers, origin) = (Some(&message.headers), self.origin.moved_to(&message.subject));
+        let (read, defect) = carry::decode(headers, message.payload, origin, Timestamp::Appended(stored_ms));
         Record {
             message: read,
             assignment: ASSIGNMENT,

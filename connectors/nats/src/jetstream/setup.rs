@@ -69,7 +69,7 @@ pub(super) async fn beginning(
         (Ok(info), _) => {
             judge(&info, settings)?;
             let floor = info.pointer("/ack_floor/stream_seq").and_then(Value::as_u64).unwrap_or(0);
-            Ok((floor + 1, all(filters(info.get("config").unwrap_or(&Value::Null)))))
+            Ok((behind(stream, floor)?, all(filters(info.get("config").unwrap_or(&Value::Null)))))
         }
         (Err(Unanswered::Error(error)), Some(spec)) if error.err_code == CONSUMER_NOT_FOUND => {
             let info = api::ask(client, format!("{prefix}STREAM.INFO.{stream}"), None, connection.timeout).await;
@@ -77,7 +77,7 @@ pub(super) async fn beginning(
             let last = info.pointer("/state/last_seq").and_then(Value::as_u64).unwrap_or(0);
             let next = match spec.start {
                 Start::Earliest => 1,
-                Start::Latest => last + 1,
+                Start::Latest => behind(stream, last)?,
             };
             Ok((next, all(settings.filter_subjects.clone().unwrap_or_default())))
         }
@@ -90,6 +90,14 @@ pub(super) async fn beginning(
         }
         (Err(error), _) => Err(unanswered(&format!("the consumer `{name}` of stream `{stream}`"), &error)),
     }
+}
+
+/// The place behind this one. The last of all numbers has none, and only a server that lies names it.
+pub(super) fn behind(stream: &str, place: u64) -> Result<u64, ConnectorError> {
+    place.checked_add(1).ok_or_else(|| {
+        let what = format!("the server says that the stream `{stream}` has come to {place}, behind which nothing is");
+        ConnectorError::new(ErrorKind::Fatal, what)
+    })
 }
 
 /// Whether this consumer can be read by a source that acknowledges each message.
@@ -193,7 +201,9 @@ pub(super) async fn destination(
         ensure_stream(client, connection, stream, spec).await?;
     }
     match (settings.subject.fixed(), &settings.stream) {
-        (Some(subject), expected) => of_subject(client, connection, subject, expected.as_deref()).await,
+        (Some(subject), expected) => {
+            of_subject(client, connection, subject, &format!("`{subject}`"), expected.as_deref()).await
+        }
         (None, Some(stream)) => writable(client, connection, stream).await,
         (None, None) => {
             let subject = format!("{}INFO", api::prefix(connection.domain.as_deref()));
@@ -227,14 +237,28 @@ async fn writable(client: &Client, connection: &Connection, stream: &str) -> Res
     Err(configuration(format!("the stream `{stream}` {fault}")))
 }
 
-/// Whether a stream takes and confirms what is published to this subject, and whether it is the expected one.
+/// Whether JetStream answers what [`of_subject`] asks. A sink with subjects by template asks it only when a message is in
+/// doubt, and an account that must not ask would be noticed then.
+pub(super) async fn may_ask(client: &Client, settings: &JetStreamSinkSettings) -> Result<(), ConnectorError> {
+    if settings.subject.fixed().is_some() {
+        return Ok(());
+    }
+    let question = format!("{}STREAM.NAMES", api::prefix(settings.connection.domain.as_deref()));
+    let nobodys = json!({ "subject": client.new_inbox() });
+    let answer = api::ask(client, question, Some(nobodys), settings.connection.timeout).await;
+    answer.map(drop).map_err(|error| unanswered("the streams of subjects by template", &error))
+}
+
+/// Whether a stream takes and confirms what is published to this subject, and whether it is the expected one. `named` is the
+/// subject as errors may show it.
 pub(super) async fn of_subject(
     client: &Client,
     connection: &Connection,
     subject: &str,
+    named: &str,
     expected: Option<&str>,
 ) -> Result<Destination, ConnectorError> {
-    match stream_of(client, connection, subject, expected).await? {
+    match stream_of(client, connection, subject, named, expected).await? {
         Some(stream) => writable(client, connection, &stream).await,
         None => Ok(Destination::Nowhere),
     }
@@ -244,15 +268,16 @@ async fn stream_of(
     client: &Client,
     connection: &Connection,
     subject: &str,
+    named: &str,
     expected: Option<&str>,
 ) -> Result<Option<String>, ConnectorError> {
     let question = format!("{}STREAM.NAMES", api::prefix(connection.domain.as_deref()));
     let answer = api::ask(client, question, Some(json!({ "subject": subject })), connection.timeout).await;
-    let answer = answer.map_err(|error| unanswered(&format!("the stream of `{subject}`"), &error))?;
+    let answer = answer.map_err(|error| unanswered(&format!("the stream of {named}"), &error))?;
     let found = answer.get("streams").and_then(Value::as_array).and_then(|streams| streams.first()?.as_str());
     match (found, expected) {
         (Some(found), Some(expected)) if found != expected => {
-            Err(configuration(format!("`{subject}` belongs to the stream `{found}` and not to `{expected}`")))
+            Err(configuration(format!("{named} belongs to the stream `{found}` and not to `{expected}`")))
         }
         (found, _) => Ok(found.map(str::to_owned)),
     }

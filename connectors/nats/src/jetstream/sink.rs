@@ -1,5 +1,6 @@
 mod answer;
 mod clock;
+mod orphans;
 mod session;
 
 use std::sync::Arc;
@@ -57,7 +58,7 @@ impl JetStreamSink {
         let settings = Arc::new(settings);
         let ids = Ids::new(&settings.id_prefix);
         let of = session::Publisher::new(Arc::clone(&outbox), Arc::clone(&settings));
-        let task = Task::start(move |stop| crate::sessions::run(of, stop))?;
+        let task = Task::start_apart(move |stop| crate::sessions::run_apart(of, stop))?;
         Ok(Self { outbox, settings, ids, without_origin: AtomicU64::new(0), task })
     }
 
@@ -89,12 +90,23 @@ impl Sink for JetStreamSink {
         self.outbox.health.trouble()
     }
 
+    fn degraded(&self) -> Option<String> {
+        self.outbox.health.degraded()
+    }
+
     fn drain(&self, wait: Duration) -> u64 {
         self.outbox.drain(wait)
     }
 
     fn abandon(&self) {
-        self.outbox.abandon();
+        self.outbox.give_up();
+        // The connection ends with the task, and with it what async-nats still holds.
+        if !self.task.end(CLOSE) {
+            tracing::warn!(
+                "a NATS sink that was given up did not end in time; its connection stays until the process ends"
+            );
+        }
+        self.outbox.close();
     }
 
     fn check(&self, wait: Duration) -> Result<(), ConnectorError> {

@@ -2,7 +2,6 @@ mod leave;
 mod session;
 mod shared;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,11 +14,12 @@ use portcullis_connector_api::{
 
 use super::delivery::Delivery;
 use super::setup;
+use crate::carry::Origin;
 use crate::settings::JetStreamSourceSettings;
 use crate::task::Task;
 use crate::{Count, carry, link, subject};
 
-use shared::{Arrived, Shared};
+use shared::{Arrived, BySequence, Shared};
 
 /// What the suite does not ask of a consumer of a stream.
 pub const JETSTREAM_SOURCE_EXEMPTIONS: &[Exemption] =
@@ -45,10 +45,9 @@ pub struct JetStreamSource {
     assigned: bool,
     paused: bool,
     /// Handed out and not acknowledged, by place in the stream.
-    in_work: HashMap<i64, InWork>,
+    in_work: BySequence<InWork>,
     next_signal: Instant,
-    /// The last channel, which the next message most likely has too.
-    channel: Channel,
+    origin: Origin,
     pending: u64,
 }
 
@@ -83,16 +82,16 @@ impl JetStreamSource {
         let shared = Arc::new(Shared::new(Arc::clone(&settings.counters)));
         let of = session::Stream::new(Arc::clone(&shared), Arc::clone(&settings));
         let task = Task::start(move |stop| crate::sessions::run(of, stop))?;
-        let channel = Channel::from(settings.stream.as_str());
+        let origin = Origin::new("", settings.key);
         Ok(Self {
             shared,
             settings,
             task: Some(task),
             assigned: false,
             paused: false,
-            in_work: HashMap::new(),
+            in_work: BySequence::default(),
             next_signal: Instant::now(),
-            channel,
+            origin,
             pending: 0,
         })
     }
@@ -133,12 +132,9 @@ impl JetStreamSource {
     }
 
     fn decode(&mut self, delivery: Delivery, message: async_nats::Message) -> Record {
-        if *self.channel != *message.subject {
-            self.channel = Channel::from(message.subject.as_str());
-        }
+        let origin = self.origin.moved_to(&message.subject);
         let stored = Timestamp::Appended(delivery.stored_ms);
-        let (message, defect) =
-            carry::decode(message.headers.as_ref(), message.payload, self.channel.clone(), self.settings.key, stored);
+        let (message, defect) = carry::decode(message.headers.as_ref(), message.payload, origin, stored);
         self.settings.counters.add(Count::Undecodable, u64::from(defect.is_some()));
         Record {
             message,
@@ -216,7 +212,11 @@ impl Source for JetStreamSource {
     }
 
     fn lag(&self) -> Vec<(AssignmentId, u64)> {
-        if self.assigned { vec![(ASSIGNMENT, self.pending + self.shared.waiting())] } else { Vec::new() }
+        if self.assigned { vec![(ASSIGNMENT, self.pending.saturating_add(self.shared.waiting()))] } else { Vec::new() }
+    }
+
+    fn degraded(&self) -> Option<String> {
+        self.shared.health.degraded()
     }
 
     fn close(mut self: Box<Self>, deadline: Duration) -> Result<(), ConnectorError> {

@@ -41,7 +41,7 @@ impl CoreSink {
         let outbox = Arc::new(Outbox::new(settings.window, confirm, Arc::clone(&settings.counters)));
         let settings = Arc::new(settings);
         let of = session::Publisher { outbox: Arc::clone(&outbox), settings: Arc::clone(&settings) };
-        let task = Task::start(move |stop| crate::sessions::run(of, stop))?;
+        let task = Task::start_apart(move |stop| crate::sessions::run_apart(of, stop))?;
         Ok(Self { outbox, settings, task })
     }
 }
@@ -64,12 +64,23 @@ impl Sink for CoreSink {
         self.outbox.health.trouble()
     }
 
+    fn degraded(&self) -> Option<String> {
+        self.outbox.health.degraded()
+    }
+
     fn drain(&self, wait: Duration) -> u64 {
         self.outbox.drain(wait)
     }
 
     fn abandon(&self) {
-        self.outbox.abandon();
+        self.outbox.give_up();
+        // The connection ends with the task, and with it what async-nats still holds.
+        if !self.task.end(CLOSE) {
+            tracing::warn!(
+                "a NATS sink that was given up did not end in time; its connection stays until the process ends"
+            );
+        }
+        self.outbox.close();
     }
 
     fn check(&self, wait: Duration) -> Result<(), ConnectorError> {

@@ -11,6 +11,7 @@ use portcullis_connector_api::{
     Timestamp,
 };
 
+use crate::carry::Origin;
 use crate::health::Health;
 use crate::settings::{CoreSourceSettings, Window};
 use crate::task::Task;
@@ -38,7 +39,7 @@ pub struct CoreSource {
     assigned: bool,
     paused: bool,
     offset: i64,
-    channel: Channel,
+    origin: Origin,
 }
 
 struct Shared {
@@ -71,13 +72,13 @@ impl CoreSource {
         if let Some(group) = &settings.queue_group {
             subject::name(group).map_err(|what| configuration(format!("{group:?} is no queue group: {what}")))?;
         }
-        let channel = Channel::from(settings.subjects.join(","));
+        let origin = Origin::new("", settings.key);
         let settings = Arc::new(settings);
         let (state, arrived, health) = Default::default();
         let shared = Arc::new(Shared { state, arrived, health, bound: settings.window });
         let of = session::Subjects { shared: Arc::clone(&shared), settings: Arc::clone(&settings) };
         let task = Some(Task::start(move |stop| sessions::run(of, stop))?);
-        Ok(Self { shared, settings, task, assigned: false, paused: false, offset: 0, channel })
+        Ok(Self { shared, settings, task, assigned: false, paused: false, offset: 0, origin })
     }
 
     /// Waits until the server has the subscriptions: what is published from then on comes.
@@ -89,12 +90,9 @@ impl CoreSource {
     }
 
     fn record(&mut self, message: Message) -> Record {
-        if *self.channel != *message.subject {
-            self.channel = Channel::from(message.subject.as_str());
-        }
+        let origin = self.origin.moved_to(&message.subject);
         let headers = message.headers.as_ref();
-        let (key, channel) = (self.settings.key, self.channel.clone());
-        let (message, defect) = carry::decode(headers, message.payload, channel, key, Timestamp::Unknown);
+        let (message, defect) = carry::decode(headers, message.payload, origin, Timestamp::Unknown);
         self.settings.counters.add(Count::Undecodable, u64::from(defect.is_some()));
         self.offset += 1;
         let (offset, redelivered, defect) = (self.offset, 0, defect.map(Box::new));
@@ -179,6 +177,10 @@ impl Source for CoreSource {
 
     fn release(&mut self, _: &[AssignmentId]) -> Result<(), ConnectorError> {
         Ok(())
+    }
+
+    fn degraded(&self) -> Option<String> {
+        self.shared.health.degraded()
     }
 
     fn close(mut self: Box<Self>, deadline: Duration) -> Result<(), ConnectorError> {

@@ -10,11 +10,20 @@ pub(super) struct Clock {
     newest: Option<u64>,
     /// The first without an answer, and since when a later one has one.
     overtaken: Option<(u64, Instant)>,
+    /// What `newest` was, and when.
+    mark: Option<(u64, Instant)>,
+    /// What `newest` was `PATIENCE` ago or longer.
+    ripe: Option<u64>,
 }
+
+/// Streams answer at different speeds, but an answer that comes so long after a later one is asked about.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// So long without any answer is asked about too. Longer, because a server that stands still for a moment tells nothing.
+const SILENCE: Duration = Duration::from_secs(1);
 
 impl Clock {
     pub(super) fn new() -> Self {
-        Self { last_answer: Instant::now(), newest: None, overtaken: None }
+        Self { last_answer: Instant::now(), newest: None, overtaken: None, mark: None, ripe: None }
     }
 
     /// Nothing was under way before what is sent now.
@@ -29,7 +38,24 @@ impl Clock {
 
     /// Messages are sent again, behind later ones.
     pub(super) fn again(&mut self) {
-        self.newest = None;
+        (self.newest, self.mark, self.ripe) = (None, None, None);
+    }
+
+    /// What was sent before this number and has no answer yet may never get one.
+    pub(super) fn doubtful(&mut self) -> u64 {
+        if self.last_answer.elapsed() > SILENCE {
+            return u64::MAX;
+        }
+        if self.mark.is_none_or(|(_, since)| since.elapsed() >= PATIENCE) {
+            self.ripe = self.mark.map(|(number, _)| number);
+            self.mark = self.newest.map(|newest| (newest, Instant::now()));
+        }
+        self.ripe.unwrap_or(0)
+    }
+
+    /// The same once the limit of `verdict` is over.
+    pub(super) fn given_up(&self, limit: Duration) -> u64 {
+        if self.last_answer.elapsed() > limit { u64::MAX } else { self.newest.unwrap_or(u64::MAX) }
     }
 
     /// Why it has been too long, given the first message without an answer.
@@ -72,5 +98,24 @@ mod tests {
         clock.again();
         assert_eq!(clock.verdict(Some(6), hour), None);
         assert_eq!(clock.overtaken, None);
+    }
+
+    #[test]
+    fn what_later_ones_have_overtaken_for_a_while_is_in_doubt_and_so_is_everything_in_silence() {
+        let mut clock = Clock::new();
+        let back = |since: Instant, by: Duration| since.checked_sub(by).unwrap();
+        clock.answered(7);
+        assert_eq!(clock.doubtful(), 0, "it may still come");
+        clock.mark = clock.mark.map(|(number, since)| (number, back(since, PATIENCE)));
+        clock.answered(90);
+        assert_eq!(clock.doubtful(), 7, "and not what was overtaken just now");
+        assert_eq!(clock.doubtful(), 7);
+        clock.again();
+        assert_eq!(clock.doubtful(), 0);
+        clock.last_answer = back(clock.last_answer, SILENCE);
+        assert_eq!(clock.doubtful(), u64::MAX);
+        assert_eq!(clock.given_up(Duration::from_secs(3600)), u64::MAX, "nothing was answered since");
+        clock.answered(8);
+        assert_eq!((clock.doubtful(), clock.given_up(Duration::from_secs(3600))), (0, 8));
     }
 }

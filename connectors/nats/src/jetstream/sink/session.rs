@@ -1,13 +1,15 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, PublishErrorKind, Subscriber};
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{FutureExt, StreamExt};
 use portcullis_connector_api::{ConnectorError, ErrorKind, Fate, Receipt, Refusal, RefusalKind};
 
 use super::answer::{self, Answer};
 use super::clock::Clock;
+use super::orphans::{Asker, BY_TEMPLATE, Orphans, Silence, Verdict};
 use crate::backoff::Backoff;
 use crate::failure::{self, NotStored};
 use crate::health::Health;
@@ -29,8 +31,6 @@ const GONE: Duration = Duration::from_secs(3);
 const SPARE: usize = 64;
 /// After a denial so few messages are under way that no other denial is lost.
 const CARE: Duration = Duration::from_secs(60);
-/// Subjects asked about at once.
-const QUESTIONS: usize = 64;
 
 /// A sink of streams, to which connections are given.
 pub(super) struct Publisher {
@@ -40,13 +40,12 @@ pub(super) struct Publisher {
     gone: Option<Instant>,
     /// When a message was denied, by whichever connection.
     denied: Option<Instant>,
-    /// Subjects that nobody answered for, or that no stream does.
-    orphans: BTreeSet<String>,
+    orphans: Orphans,
 }
 
 impl Publisher {
     pub(super) fn new(outbox: Arc<Outbox>, settings: Arc<JetStreamSinkSettings>) -> Self {
-        Self { outbox, settings, gone: None, denied: None, orphans: BTreeSet::new() }
+        Self { outbox, settings, gone: None, denied: None, orphans: Orphans::default() }
     }
 }
 
@@ -70,10 +69,25 @@ impl Sessions for Publisher {
     async fn session(&mut self, link: Link, backoff: &mut Backoff, stop: Stop) -> End {
         let (holding, troubled, fates) = (false, false, Vec::new());
         let Self { outbox, settings, gone, denied, orphans } = self;
-        let clock = Clock::new();
-        Session { outbox, settings, link, gone, denied, backoff, stop, holding, troubled, orphans, clock, fates }
-            .run()
-            .await
+        let (clock, stopped, asker) = (Clock::new(), stop.clone(), Asker::new(&link.client, settings, orphans));
+        let session = Session {
+            outbox,
+            settings,
+            link,
+            gone,
+            denied,
+            backoff,
+            stop,
+            holding,
+            troubled,
+            stored: None,
+            orphans,
+            asker,
+            looked: Instant::now(),
+            clock,
+            fates,
+        };
+        sessions::until_stopped(stopped, session.run()).await
     }
 
     fn broken(&mut self) {
@@ -99,8 +113,12 @@ struct Session<'a> {
     holding: bool,
     /// The stream could not take something, and has taken nothing since.
     troubled: bool,
-    /// Subjects that nobody answered for, or that no stream does.
-    orphans: &'a mut BTreeSet<String>,
+    /// When a stream took something last.
+    stored: Option<Instant>,
+    orphans: &'a mut Orphans,
+    asker: Asker<'a>,
+    /// When messages in doubt were looked for.
+    looked: Instant,
     clock: Clock,
     fates: Vec<(u64, Fate)>,
 }
@@ -116,19 +134,19 @@ impl Session<'_> {
         match setup::destination(&client, self.settings, first).await {
             Ok(Destination::There) => *self.gone = None,
             Ok(Destination::Nowhere) => return self.nowhere(),
+            Err(error) if first => return self.unanswered(error),
             Err(error) => return End::of(error),
         }
-        if let Err(end) = self.ask_about_orphans(&client).await {
-            return end;
+        if first && let Err(error) = setup::may_ask(&client, self.settings).await {
+            return self.unanswered(error);
         }
         self.outbox.health.well();
         match self.work(&client, &inbox, &mut answers).await {
-            Ok(()) => End::Stopped,
             Err(end) => end,
         }
     }
 
-    async fn work(&mut self, client: &Client, inbox: &str, answers: &mut Subscriber) -> Result<(), End> {
+    async fn work(&mut self, client: &Client, inbox: &str, answers: &mut Subscriber) -> Result<Infallible, End> {
         let mut outgoing = Vec::with_capacity(SLICE);
         let mut listening = true;
         let mut tick = tokio::time::interval(TICK);
@@ -144,6 +162,10 @@ impl Session<'_> {
                 self.publish(client, inbox, message).await?;
             }
             self.read_what_is_there(answers)?;
+            self.asker.go_on();
+            while let Some(verdict) = self.asker.verdict().now_or_never() {
+                self.judge_subject(verdict)?;
+            }
             if self.holding && self.outbox.in_flight() == 0 {
                 self.try_again(client).await?;
                 continue;
@@ -158,10 +180,10 @@ impl Session<'_> {
                     self.read(&answer.ok_or_else(End::lost)?)?;
                     self.read_what_is_there(answers)?;
                 }
+                verdict = self.asker.verdict() => self.judge_subject(verdict)?,
                 () = self.outbox.wake.notified(), if !self.holding => {}
                 _ = tick.tick() => self.look_at_the_clock()?,
                 notice = self.link.notices.recv(), if listening => listening = self.notice(notice)?,
-                () = self.stop.wait() => return Ok(()),
             }
         }
     }
@@ -177,6 +199,11 @@ impl Session<'_> {
 
     async fn publish(&mut self, client: &Client, inbox: &str, message: Outgoing) -> Result<(), End> {
         let Outgoing { number, subject, mut headers, payload } = message;
+        if self.orphans.holds(&subject) {
+            // Behind those of its subject that wait already.
+            self.outbox.park(number);
+            return Ok(());
+        }
         if let Some(stream) = &self.settings.stream {
             crate::carry::put(&mut headers, "Nats-Expected-Stream", stream);
         }
@@ -222,17 +249,24 @@ impl Session<'_> {
                 counters.add(Count::Duplicates, u64::from(duplicate));
                 if self.troubled && !self.holding {
                     self.troubled = false;
-                    self.outbox.health.well();
+                    self.calm();
                 }
+                self.stored = Some(Instant::now());
+                self.taken(number);
                 self.backoff.worked();
                 let receipt = Receipt { partition: None, offset: Some(sequence) };
                 self.fates.push((number, Fate::Stored(receipt)));
             }
             Answer::NoResponders => {
                 counters.add(Count::NoResponders, 1);
-                if let Some(subject) = self.outbox.subject(number) {
-                    self.later(number, format!("no stream answers for {}", self.named(&subject)));
-                    self.orphans.insert(subject.to_string());
+                match (self.outbox.subject(number), self.settings.subject.fixed()) {
+                    (None, _) => {}
+                    (Some(_), Some(fixed)) => self.later(number, format!("no stream answers for `{fixed}`")),
+                    (Some(subject), None) => {
+                        self.orphans.hold(&subject, Silence::NoResponders);
+                        self.outbox.park_tried(&subject);
+                        self.asker.ask(&subject);
+                    }
                 }
             }
             Answer::Error(error) => return self.judge(number, &error.description, error.code, error.err_code),
@@ -259,12 +293,16 @@ impl Session<'_> {
     fn named(&self, subject: &str) -> String {
         match self.settings.subject.fixed() {
             Some(_) => format!("`{subject}`"),
-            None => "a subject by template".to_owned(),
+            None => BY_TEMPLATE.to_owned(),
         }
     }
 
     fn later(&mut self, number: u64, why: String) {
         self.outbox.postpone(number);
+        self.hold_back(why);
+    }
+
+    fn hold_back(&mut self, why: String) {
         self.outbox.health.troubled(why);
         self.holding = true;
         self.troubled = true;
@@ -273,44 +311,75 @@ impl Session<'_> {
     /// All are answered, some with "not now". Whether a stream is there at all is asked before they are sent again.
     async fn try_again(&mut self, client: &Client) -> Result<(), End> {
         self.stop.sleep(self.backoff.pause()).await;
-        self.ask_about_orphans(client).await?;
+        if let Some(fixed) = self.settings.subject.fixed() {
+            let (connection, expected) = (&self.settings.connection, self.settings.stream.as_deref());
+            match setup::of_subject(client, connection, fixed, &self.named(fixed), expected).await {
+                Ok(Destination::There) => *self.gone = None,
+                Ok(Destination::Nowhere) => return Err(self.nowhere()),
+                Err(error) => return Err(End::of(error)),
+            }
+        }
         self.holding = false;
         self.clock.again();
         if !self.outbox.resume() && self.troubled {
             // What could not be taken was refused, and nothing else waits.
             self.troubled = false;
-            self.outbox.health.well();
+            self.calm();
         }
         Ok(())
     }
 
-    /// About all of them at once: producers may choose subjects, and each that no stream takes must not cost a pause.
-    async fn ask_about_orphans(&mut self, client: &Client) -> Result<(), End> {
-        let fixed = self.settings.subject.fixed().is_some();
-        let (connection, expected) = (&self.settings.connection, self.settings.stream.as_deref());
-        let questions = std::mem::take(self.orphans).into_iter().map(|subject| async move {
-            let found = setup::of_subject(client, connection, &subject, expected).await;
-            (subject, found)
-        });
-        let mut answers = stream::iter(questions).buffer_unordered(QUESTIONS);
-        let mut refused = HashMap::new();
-        while let Some((subject, found)) = answers.next().await {
-            match found {
-                Ok(Destination::There) => *self.gone = None,
-                Ok(Destination::Nowhere) if fixed => return Err(self.nowhere()),
-                Ok(Destination::Nowhere) => {
-                    drop(refused.insert(subject, "no stream takes the message's subject".to_owned()))
-                }
-                Err(error) if error.kind == ErrorKind::Retriable => return Err(End::Lost(error.context)),
-                Err(error) if fixed => return Err(End::Dead(error)),
-                Err(error) => drop(refused.insert(subject, error.context)),
+    fn calm(&self) {
+        if !self.troubled && !self.asker.is_puzzled() {
+            self.outbox.health.well();
+        }
+    }
+
+    /// Whether a stream takes the subject of what was in doubt.
+    fn judge_subject(&mut self, verdict: Verdict) -> Result<(), End> {
+        let error = verdict.found.as_ref().err().filter(|error| error.kind == ErrorKind::Retriable);
+        let (unanswered, was_puzzled) = (error.map(|error| error.context.clone()), self.asker.is_puzzled());
+        self.asker.note(&verdict, unanswered.is_none());
+        let Verdict { subject, asked, found } = verdict;
+        if let Some(why) = unanswered {
+            self.orphans.hold(&subject, Silence::Unknown);
+            self.outbox.park_tried(&subject);
+            // Others are stored meanwhile, so it is not the connection. Else another one may do better.
+            if self.stored.is_none_or(|stored| stored < asked) {
+                return Err(End::Lost(why));
             }
+            self.outbox.health.troubled(why);
+            return Ok(());
         }
-        if !refused.is_empty() {
-            self.refuse(self.outbox.unsettled(|subject| refused.contains_key(subject)), &refused);
-            self.backoff.worked();
+        if was_puzzled {
+            self.calm();
         }
+        let silence = self.orphans.let_go(&subject);
+        let why = match found {
+            Ok(Destination::There) => {
+                let has_no_leader = silence == Some(Silence::NoResponders);
+                self.outbox.unpark(has_no_leader, |parked| parked == subject);
+                if has_no_leader {
+                    self.hold_back(format!("no stream answers for {BY_TEMPLATE}"));
+                }
+                return Ok(());
+            }
+            Ok(Destination::Nowhere) => "no stream takes the message's subject".to_owned(),
+            Err(error) => error.context,
+        };
+        self.refuse(self.outbox.unsettled(|unsettled| unsettled == subject), &HashMap::from([(subject, why)]));
+        self.backoff.worked();
         Ok(())
+    }
+
+    /// A stream has confirmed it, so a stream takes its subject.
+    fn taken(&mut self, number: u64) {
+        if !self.orphans.is_empty()
+            && let Some(subject) = self.outbox.subject(number)
+            && self.orphans.let_go(&subject).is_some()
+        {
+            self.outbox.unpark(false, |parked| *parked == *subject);
+        }
     }
 
     /// Each with the reason for its subject.
@@ -344,31 +413,71 @@ impl Session<'_> {
         // It was there before: it may be being made anew.
         let since = *self.gone.get_or_insert_with(Instant::now);
         match since.elapsed() >= GONE {
-            true => End::Dead(ConnectorError::new(ErrorKind::Fatal, format!("{what} any more"))),
+            true => {
+                self.outbox.counters.add(Count::Gone, 1);
+                End::Dead(ConnectorError::new(ErrorKind::Fatal, format!("{what} any more")))
+            }
             false => End::Lost(what),
         }
     }
 
     fn look_at_the_clock(&mut self) -> Result<(), End> {
-        match self.clock.verdict(self.outbox.oldest_in_flight(), self.settings.ack_timeout) {
-            Some(why) => {
-                // Somebody who is no stream may listen to a subject that a producer chose, and answers to nothing.
-                if self.settings.subject.fixed().is_none() {
-                    self.orphans.extend(self.outbox.subjects_in_flight());
-                }
-                Err(End::Lost(why))
-            }
-            None => Ok(()),
+        let (limit, by_template) = (self.settings.ack_timeout, self.settings.subject.fixed().is_none());
+        if by_template && self.looked.elapsed() >= TICK {
+            self.looked = Instant::now();
+            self.look_for_doubts();
         }
+        let Some(why) = self.clock.verdict(self.outbox.oldest_in_flight(), limit) else { return Ok(()) };
+        if by_template {
+            for subject in self.outbox.subjects_in_flight(self.clock.given_up(limit)) {
+                if !self.asker.knows(&subject) {
+                    self.orphans.hold(&subject, Silence::Unknown);
+                }
+            }
+        }
+        Err(End::Lost(why))
+    }
+
+    /// Somebody who is no stream may listen to a subject that a producer chose, and answers to nothing.
+    fn look_for_doubts(&mut self) {
+        let before = self.clock.doubtful();
+        if self.outbox.oldest_in_flight().is_none_or(|oldest| oldest >= before) {
+            return;
+        }
+        for subject in self.outbox.subjects_in_flight(before) {
+            if !self.asker.knows(&subject) {
+                self.asker.ask(&subject);
+            }
+        }
+    }
+
+    /// Of a question at the very beginning. One that the server denies is never answered: what it says beside that is why.
+    fn unanswered(&mut self, error: ConnectorError) -> End {
+        while error.kind == ErrorKind::Retriable
+            && let Ok(notice) = self.link.notices.try_recv()
+        {
+            match sessions::heard(notice, &self.settings.connection, &self.outbox.health) {
+                Ok(Heard::NoPublish(subject)) => {
+                    return End::configuration(format!("the account must not ask on `{subject}`"));
+                }
+                Ok(_) => {}
+                Err(end) => return end,
+            }
+        }
+        End::of(error)
     }
 
     /// False when there will be no more: the connection is over, and what was answered before that is read first.
     fn notice(&mut self, notice: Option<Notice>) -> Result<bool, End> {
         let Some(notice) = notice else { return Ok(false) };
-        match sessions::heard(notice, &self.settings.connection)? {
+        match sessions::heard(notice, &self.settings.connection, &self.outbox.health)? {
             Heard::Dropped => return Err(End::Lost("confirmations were lost".to_owned())),
             Heard::NoPublish(subject) if self.settings.subject.fixed().is_some() => {
                 return Err(End::configuration(format!("the account must not publish to `{subject}`")));
+            }
+            // No message has a subject of this kind: it is that of a question.
+            Heard::NoPublish(subject) if subject.starts_with('$') => {
+                tracing::warn!("the account must not ask on `{subject}`");
             }
             Heard::NoPublish(subject) => self.denied(subject),
             Heard::NoSubscribe(subject) => {

@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_nats::client::PublishError;
 use async_nats::{Client, Message, StatusCode, Subject, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 use portcullis_connector_api::{Bytes, ConnectorError, ErrorKind};
@@ -93,7 +94,7 @@ async fn session(
         Ok(consumer) => consumer,
         Err(error) if error.kind == ErrorKind::Retriable => return End::Lost(error.context),
         // It was there before, so it is not the configuration that is wrong.
-        Err(error) if *begun => return End::Dead(ConnectorError::new(ErrorKind::Fatal, gone(&error.context))),
+        Err(error) if *begun => return gone(settings, &error.context),
         Err(error) => return End::Dead(error),
     };
     let inbox = client.new_inbox();
@@ -181,10 +182,11 @@ impl Session<'_> {
             self.ask_for_more().await?;
             tokio::select! {
                 message = deliveries.next() => {
-                    self.delivered(message.ok_or_else(End::lost)?)?;
+                    let now = Instant::now();
+                    self.delivered(message.ok_or_else(End::lost)?, now)?;
                     for _ in 0..SLICE {
                         match deliveries.next().now_or_never() {
-                            Some(message) => self.delivered(message.ok_or_else(End::lost)?)?,
+                            Some(message) => self.delivered(message.ok_or_else(End::lost)?, now)?,
                             None => break,
                         }
                     }
@@ -204,39 +206,32 @@ impl Session<'_> {
     pub(super) async fn tell(&mut self) -> Result<(), End> {
         let to_tell = self.shared.to_tell();
         self.shared.counters.add(Count::ProgressSignals, to_tell.signals.len() as u64);
-        for reply in to_tell.signals {
-            self.publish(reply, b"+WPI").await?;
+        self.publish(to_tell.signals, b"+WPI").await?;
+        if to_tell.done.is_empty() {
+            return Ok(());
         }
-        let mut sequences = Vec::with_capacity(to_tell.done.len());
-        let mut done = to_tell.done.into_iter().peekable();
-        while let Some((sequence, reply)) = done.next() {
-            sequences.push(sequence);
-            if done.peek().is_some() {
-                self.publish(reply, b"+ACK").await?;
-            } else {
-                self.publish_with_answer(reply, b"+ACK").await?;
-                let awaited = Awaited { batch: self.batch, sequences, since: Instant::now() };
-                self.awaited.push_back(awaited);
-                break;
-            }
-        }
+        let (sequences, replies) = to_tell.done.into_iter().unzip();
+        self.publish_all(replies, b"+ACK").await?;
+        self.awaited.push_back(Awaited { batch: self.batch, sequences, since: Instant::now() });
         Ok(())
     }
 
-    async fn publish(&self, subject: Subject, what: &'static [u8]) -> Result<(), End> {
-        let published = within(CONFIRM, self.client.publish(subject, Bytes::from_static(what))).await;
-        published.ok_or_else(|| End::stuck(CONFIRM))?.map_err(|_| End::lost())
+    /// One limit for all: a timer for each would cost more than what it guards.
+    async fn publish(&self, subjects: Vec<Subject>, what: &'static [u8]) -> Result<(), End> {
+        let publishing = async {
+            for subject in subjects {
+                self.client.publish(subject, Bytes::from_static(what)).await?;
+            }
+            Ok::<_, PublishError>(())
+        };
+        within(CONFIRM, publishing).await.ok_or_else(|| End::stuck(CONFIRM))?.map_err(|_| End::lost())
     }
 
-    pub(super) async fn publish_all(&mut self, replies: Vec<Subject>, what: &'static [u8]) -> Result<(), End> {
-        let mut replies = replies.into_iter().peekable();
-        while let Some(reply) = replies.next() {
-            match replies.peek() {
-                Some(_) => self.publish(reply, what).await?,
-                None => self.publish_with_answer(reply, what).await?,
-            }
-        }
-        Ok(())
+    /// The last asks for an answer.
+    pub(super) async fn publish_all(&mut self, mut replies: Vec<Subject>, what: &'static [u8]) -> Result<(), End> {
+        let Some(last) = replies.pop() else { return Ok(()) };
+        self.publish(replies, what).await?;
+        self.publish_with_answer(last, what).await
     }
 
     async fn publish_with_answer(&mut self, subject: Subject, what: &'static [u8]) -> Result<(), End> {
@@ -294,13 +289,13 @@ impl Session<'_> {
         within(CONFIRM, published).await.ok_or_else(|| End::stuck(CONFIRM))?.map_err(|_| End::lost())
     }
 
-    pub(super) fn delivered(&mut self, message: Message) -> Result<(), End> {
-        self.last_sign = Instant::now();
+    fn delivered(&mut self, mut message: Message, now: Instant) -> Result<(), End> {
+        self.last_sign = now;
         if let Some(status) = message.status {
             return self.status(status, &message);
         }
         let delivery = message.reply.as_ref().and_then(|reply| Delivery::read(reply));
-        let (Some(delivery), Some(reply)) = (delivery, message.reply.clone()) else {
+        let (Some(delivery), Some(reply)) = (delivery, message.reply.take()) else {
             tracing::warn!(subject = %message.subject, "a message that no stream delivered was passed over");
             return Ok(());
         };
@@ -311,7 +306,7 @@ impl Session<'_> {
             self.troubled = false;
             self.shared.health.well();
         }
-        self.arrived.push(Arrived { delivery, reply, message, told: Instant::now() });
+        self.arrived.push(Arrived { delivery, reply, message, told: now });
         Ok(())
     }
 
@@ -331,7 +326,7 @@ impl Session<'_> {
             404 | 408 => self.pulls.ended(number),
             409 if lower.contains("consumer deleted") || lower.contains("stream deleted") => {
                 let what = format!("the consumer `{consumer}` of stream `{stream}` was deleted");
-                return Err(End::Dead(ConnectorError::new(ErrorKind::Fatal, gone(&what))));
+                return Err(gone(self.settings, &what));
             }
             409 if lower.contains("push based") => {
                 let what = format!("the consumer `{consumer}` of stream `{stream}` is push based");
@@ -387,7 +382,7 @@ impl Session<'_> {
             return match setup::consumer(&self.client, self.settings, false).await {
                 Ok(_) => Ok(()),
                 Err(error) if error.kind == ErrorKind::Retriable => Err(End::Lost(error.context)),
-                Err(error) => Err(End::Dead(ConnectorError::new(ErrorKind::Fatal, gone(&error.context)))),
+                Err(error) => Err(gone(self.settings, &error.context)),
             };
         }
         Ok(())
@@ -396,7 +391,7 @@ impl Session<'_> {
     /// False when there will be no more: the connection is over, and what has come before that is read first.
     fn notice(&mut self, notice: Option<Notice>) -> Result<bool, End> {
         let Some(notice) = notice else { return Ok(false) };
-        match sessions::heard(notice, &self.settings.connection)? {
+        match sessions::heard(notice, &self.settings.connection, &self.shared.health)? {
             // Asked for, and not in memory: they come again after the consumer's wait.
             Heard::Dropped => Err(End::Lost("messages did not fit into the subscription".to_owned())),
             Heard::NoPublish(subject) | Heard::NoSubscribe(subject) => {
@@ -414,7 +409,7 @@ impl Session<'_> {
             deliveries.drain().await.map_err(|_| End::lost())?;
             while let Some(message) = deliveries.next().await {
                 if message.status.is_none() {
-                    self.delivered(message)?;
+                    self.delivered(message, Instant::now())?;
                 }
             }
             let late = self.arrived.drain(..).map(|arrived| (arrived.delivery.sequence, arrived.reply));
@@ -440,6 +435,8 @@ impl Session<'_> {
     }
 }
 
-fn gone(what: &str) -> String {
-    format!("{what}; its position is gone with it, so the pipeline does not go on by itself")
+fn gone(settings: &JetStreamSourceSettings, what: &str) -> End {
+    settings.counters.add(Count::Gone, 1);
+    let what = format!("{what}; its position is gone with it, so the pipeline does not go on by itself");
+    End::Dead(ConnectorError::new(ErrorKind::Fatal, what))
 }

@@ -12,6 +12,10 @@ use crate::Counters;
 use crate::health::Health;
 use crate::jetstream::delivery::Delivery;
 
+/// Entries by place in the stream. Each message goes through such tables several times, and the standard hasher's
+/// resistance would be of no use: the numbers are the server's.
+pub(super) type BySequence<T> = HashMap<i64, T, foldhash::fast::RandomState>;
+
 pub(super) struct Shared {
     state: Mutex<State>,
     /// Something has arrived, was confirmed or has ended.
@@ -28,9 +32,9 @@ struct State {
     arrived_bytes: usize,
     ack_wait: Option<Duration>,
     /// Acknowledged by the pipeline and not confirmed by the server. Bounded by what the consumer lets be pending.
-    unconfirmed: HashMap<i64, Subject>,
+    unconfirmed: BySequence<Subject>,
     /// Of those, what the server is to be told.
-    to_tell: Vec<i64>,
+    to_tell: Vec<(i64, Subject)>,
     signals: Vec<Subject>,
     /// What was not done at the end, in order.
     undone: Option<Vec<(i64, Subject)>>,
@@ -108,8 +112,8 @@ impl Shared {
         }
         let mut state = self.state();
         for (sequence, reply) in done {
-            state.unconfirmed.insert(sequence, reply);
-            state.to_tell.push(sequence);
+            state.unconfirmed.insert(sequence, reply.clone());
+            state.to_tell.push((sequence, reply));
         }
         drop(state);
         self.wake.notify_one();
@@ -120,7 +124,7 @@ impl Shared {
         let mut state = self.state();
         let Some(known) = state.unconfirmed.get_mut(&sequence) else { return false };
         *known = reply.clone();
-        state.to_tell.push(sequence);
+        state.to_tell.push((sequence, reply.clone()));
         drop(state);
         self.wake.notify_one();
         true
@@ -180,7 +184,7 @@ impl Shared {
         let mut state = self.state();
         state.ack_wait = Some(ack_wait);
         // What an earlier connection was told may not have arrived.
-        state.to_tell = state.unconfirmed.keys().copied().collect();
+        state.to_tell = state.unconfirmed.iter().map(|(sequence, reply)| (*sequence, reply.clone())).collect();
         drop(state);
         self.health.well();
     }
@@ -206,10 +210,7 @@ impl Shared {
 
     pub(super) fn to_tell(&self) -> ToTell {
         let mut state = self.state();
-        let state = &mut *state;
-        let done =
-            state.to_tell.drain(..).filter_map(|sequence| Some((sequence, state.unconfirmed.get(&sequence)?.clone())));
-        ToTell { done: done.collect(), signals: std::mem::take(&mut state.signals) }
+        ToTell { done: std::mem::take(&mut state.to_tell), signals: std::mem::take(&mut state.signals) }
     }
 
     pub(super) fn confirmed(&self, sequences: &[i64]) {
@@ -223,7 +224,10 @@ impl Shared {
 
     /// No confirmation came in time.
     pub(super) fn tell_again(&self, sequences: Vec<i64>) {
-        self.state().to_tell.extend(sequences);
+        let mut state = self.state();
+        let state = &mut *state;
+        let known = |sequence: i64| Some((sequence, state.unconfirmed.get(&sequence)?.clone()));
+        state.to_tell.extend(sequences.into_iter().filter_map(known));
     }
 
     pub(super) fn died(&self, error: &ConnectorError) {

@@ -42,7 +42,7 @@ impl Sessions for Publisher {
     }
 
     async fn session(&mut self, link: Link, backoff: &mut Backoff, stop: Stop) -> End {
-        session(&self.outbox, &self.settings, link, backoff, stop).await
+        sessions::until_stopped(stop, session(&self.outbox, &self.settings, link, backoff)).await
     }
 
     fn broken(&mut self) {
@@ -69,13 +69,7 @@ fn stored(number: u64) -> (u64, Fate) {
     (number, Fate::Stored(Receipt::default()))
 }
 
-async fn session(
-    outbox: &Outbox,
-    settings: &CoreSinkSettings,
-    link: Link,
-    backoff: &mut Backoff,
-    mut stop: Stop,
-) -> End {
+async fn session(outbox: &Outbox, settings: &CoreSinkSettings, link: Link, backoff: &mut Backoff) -> End {
     let Link { client, mut notices } = link;
     let Some(mark) = Mark::new(&client).await else { return End::lost() };
     let mut outgoing = Vec::with_capacity(SLICE);
@@ -124,7 +118,6 @@ async fn session(
             _ = tick.tick() => if asked.is_some_and(|(asked, _)| asked.elapsed() > ECHO) {
                 return End::Lost(format!("the server has not answered for {} s", ECHO.as_secs()));
             },
-            () = stop.wait() => return End::Stopped,
         }
     }
 }
@@ -157,7 +150,7 @@ async fn publish(outbox: &Outbox, client: &Client, message: Outgoing) -> Result<
 }
 
 fn noticed(outbox: &Outbox, settings: &CoreSinkSettings, notice: Notice) -> Option<End> {
-    match sessions::heard(notice, &settings.connection) {
+    match sessions::heard(notice, &settings.connection, &outbox.health) {
         Err(end) => return Some(end),
         Ok(Heard::NoPublish(subject)) => {
             let what = format!("the account must not publish to `{subject}`");

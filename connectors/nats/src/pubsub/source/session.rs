@@ -10,7 +10,7 @@ use tokio::task::unconstrained;
 
 use super::Shared;
 use crate::backoff::Backoff;
-use crate::health::Health;
+use crate::health::{Health, Worse};
 use crate::link::{Echo, Link, Notice};
 use crate::sessions::{self, End, Heard, Sessions};
 use crate::settings::{Connection, CoreSourceSettings};
@@ -96,7 +96,7 @@ async fn session(
         tokio::select! {
             message = unconstrained(subscribers.next()) => {
                 let Some(Some(message)) = message else {
-                    settings.counters.add(Count::Dropped, losses.at_the_end(received(&client)));
+                    lost(shared, settings, losses.at_the_end(received(&client)));
                     return End::lost();
                 };
                 messages.push(message);
@@ -106,7 +106,7 @@ async fn session(
                     messages.push(message);
                 }
                 losses.read += messages.len() as u64;
-                settings.counters.add(Count::Dropped, shared.arrive(&mut messages));
+                lost(shared, settings, shared.arrive(&mut messages));
                 // What tokio's budget would see to.
                 tokio::task::yield_now().await;
             }
@@ -114,14 +114,14 @@ async fn session(
                 // Before the look: what comes behind it is neither read nor lost.
                 let received = received(&client);
                 match unconstrained(subscribers.next()).now_or_never() {
-                    None => settings.counters.add(Count::Dropped, losses.at_a_look(received)),
+                    None => lost(shared, settings, losses.at_a_look(received)),
                     Some(Some(Some(message))) => {
                         messages.push(message);
                         losses.read += 1;
-                        settings.counters.add(Count::Dropped, shared.arrive(&mut messages));
+                        lost(shared, settings, shared.arrive(&mut messages));
                     }
                     Some(_) => {
-                        settings.counters.add(Count::Dropped, losses.at_the_end(received));
+                        lost(shared, settings, losses.at_the_end(received));
                         return End::lost();
                     }
                 }
@@ -129,12 +129,19 @@ async fn session(
             notice = notices.recv(), if listening => match notice {
                 // What has come before the end is read first.
                 None => listening = false,
-                Some(notice) => if let Some(end) = noticed(settings, notice) {
+                Some(notice) => if let Some(end) = noticed(shared, settings, notice) {
                     return end;
                 },
             },
             () = stop.wait() => return End::Stopped,
         }
+    }
+}
+
+fn lost(shared: &Shared, settings: &CoreSourceSettings, count: u64) {
+    if count > 0 {
+        shared.health.worse(Worse::Lost);
+        settings.counters.add(Count::Dropped, count);
     }
 }
 
@@ -183,8 +190,8 @@ fn ended_by_none(
     Box::pin(subscriber.map(Some).chain(end))
 }
 
-fn noticed(settings: &CoreSourceSettings, notice: Notice) -> Option<End> {
-    match sessions::heard(notice, &settings.connection) {
+fn noticed(shared: &Shared, settings: &CoreSourceSettings, notice: Notice) -> Option<End> {
+    match sessions::heard(notice, &settings.connection, &shared.health) {
         Err(end) => return Some(end),
         Ok(Heard::NoSubscribe(subject)) => {
             return Some(End::configuration(format!("the account must not subscribe to `{subject}`")));
