@@ -59,6 +59,9 @@ pub enum Rule {
     RefusedAlone,
     /// Sink: `drain` returns with nothing unconfirmed when everything could be stored.
     DrainWaits,
+    /// Sink: after `abandon` each message that was taken is confirmed once, and a sink that has given something up takes no
+    /// more. Where the way to the destination can be held, nothing of it arrives after what another sink has stored since.
+    AbandonEnds,
 }
 
 impl Rule {
@@ -79,7 +82,7 @@ impl Rule {
     ];
 
     /// The rules that a sink is asked.
-    pub const OF_SINKS: [Self; 8] = [
+    pub const OF_SINKS: [Self; 9] = [
         Self::BytesKept,
         Self::NullIsNotEmpty,
         Self::OrderKept,
@@ -88,6 +91,7 @@ impl Rule {
         Self::FullIsBackPressure,
         Self::RefusedAlone,
         Self::DrainWaits,
+        Self::AbandonEnds,
     ];
 
     /// What is missing where a connector is exempted, in words for an operator.
@@ -110,6 +114,7 @@ impl Rule {
             Self::FullIsBackPressure => "full is back-pressure",
             Self::RefusedAlone => "refused alone",
             Self::DrainWaits => "drain waits",
+            Self::AbandonEnds => "abandon ends",
         }
     }
 }

@@ -65,6 +65,12 @@ pub trait Sink: Send + Sync {
         None
     }
 
+    /// What is worse than it should be while the sink delivers, such as messages that are refused; for `/ready`, which stays
+    /// ready.
+    fn degraded(&self) -> Option<String> {
+        None
+    }
+
     /// Waits until everything is confirmed or for `wait`, and returns how many are not.
     fn drain(&self, wait: Duration) -> u64;
 

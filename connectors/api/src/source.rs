@@ -16,9 +16,10 @@ pub struct AssignmentId(pub u32);
 ///    delivered and not acknowledged).
 /// 2. Within one assignment, records come in ascending offset order. Gaps are natural (compaction, filters). An offset may
 ///    come again only where [`AckMode::Each`] redelivers.
-/// 3. [`Event::Assigned`] comes before the first record of its assignment. After [`Event::Revoking`] comes no record of
-///    it, and the broker does not give the partition away before [`release`](Source::release) (unless it was lost). A
-///    `poll` returns as soon as it has met a revocation, so that it is the last thing in its batch.
+/// 3. [`Event::Assigned`] comes before the first record of its assignment. After [`Event::Revoking`] or
+///    [`Event::StartsOver`] comes no record of it, and the broker does not give the partition away before
+///    [`release`](Source::release) (unless it was lost). A `poll` returns as soon as it has met a revocation, so that it is
+///    the last thing in its batch.
 /// 4. A position moves only by [`acknowledge`](Source::acknowledge). What was not acknowledged comes again after a
 ///    restart. [`AckMode::None`] is for sources that cannot do that and makes the pipeline at most once.
 /// 5. Nothing is dropped silently: what cannot be read as a message is delivered with its [`Defect`].
@@ -64,6 +65,12 @@ pub trait Source: Send {
         Vec::new()
     }
 
+    /// What is worse than it should be while messages still come, such as some that are lost; for `/ready`, which stays
+    /// ready. What stops them is an error of `poll`.
+    fn degraded(&self) -> Option<String> {
+        None
+    }
+
     /// Leaves the broker within `deadline`.
     ///
     /// # Errors
@@ -101,7 +108,7 @@ impl Budget {
 pub struct Batch {
     /// In the order of delivery.
     pub records: Vec<Record>,
-    /// Assignments first, a revocation last; see the contract under 3.
+    /// Assignments first, what ends assignments last; see the contract under 3.
     pub events: Vec<Event>,
 }
 
@@ -153,6 +160,13 @@ pub enum Event {
         assignments: Vec<AssignmentId>,
         /// Whether they are gone already (session expired): then nothing can be acknowledged any more.
         lost: bool,
+    },
+    /// Assignments end, and their partitions start again elsewhere when they are [released](Source::release): their position
+    /// is not at the broker any more. As with a revocation no record of them comes after this, and nothing can be acknowledged;
+    /// but the partitions are still ours, so what is in work may be finished first, however long it takes.
+    StartsOver {
+        /// Which.
+        assignments: Vec<AssignmentId>,
     },
     /// The source has come to its end and will deliver nothing more (a file, a generator with a count).
     Finished,

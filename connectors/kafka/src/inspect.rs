@@ -84,8 +84,6 @@ pub struct Rights {
     pub read: bool,
     /// Write messages.
     pub write: bool,
-    /// See the settings.
-    pub describe_configs: bool,
     /// Delete it, or records of it.
     pub delete: bool,
     /// Change its settings.
@@ -221,7 +219,7 @@ impl Inspector {
             if !is_under_way || Instant::now() >= deadline {
                 return Err(Unseen::Failed(format!("{reason} ({code:?})")));
             }
-            std::thread::park_timeout(ASK_AGAIN);
+            std::thread::sleep(ASK_AGAIN);
         }
     }
 
@@ -268,7 +266,6 @@ fn rights(found: Operations) -> Rights {
     Rights {
         read: found.has(operation::RD_KAFKA_ACL_OPERATION_READ),
         write: found.has(operation::RD_KAFKA_ACL_OPERATION_WRITE),
-        describe_configs: found.has(operation::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS),
         delete: found.has(operation::RD_KAFKA_ACL_OPERATION_DELETE),
         alter_configs: found.has(operation::RD_KAFKA_ACL_OPERATION_ALTER_CONFIGS),
     }

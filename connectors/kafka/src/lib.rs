@@ -7,7 +7,7 @@
 mod admin;
 mod client_config;
 mod failure;
-mod inspect;
+pub mod inspect;
 mod log;
 mod native;
 mod preview;
@@ -19,10 +19,6 @@ mod source;
 mod test_broker;
 
 pub use admin::{Topic, advertised_brokers, create_topics, missing_topics};
-pub use inspect::{
-    BrokerFacts, ClusterFacts, Found, GroupFacts, Inspector, Made, Rights, Settings, TopicFacts, TopicState, Unseen,
-    librdkafka_version,
-};
 pub use preview::{Destination, Preview};
 pub use refused::{REFUSED, refused};
 pub use settings::{

@@ -1,10 +1,10 @@
 //! Where a sink's messages would go, without one being sent.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use portcullis_connector_api::{ConnectorError, ErrorKind, Message, Refusal, RefusalKind};
+use portcullis_connector_api::{ConnectorError, ErrorKind, Message, Refusal, RefusalKind, SendError};
 use rdkafka::producer::{BaseProducer, Producer};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
@@ -82,49 +82,62 @@ impl Preview {
     /// Where this message would go.
     ///
     /// # Errors
-    /// Why the sink or its broker would not take it, as far as that can be known before.
-    pub fn place(&self, message: &Message) -> Result<Destination, Refusal> {
+    /// `Refused` where the sink or its broker would not take it, as far as that can be known before; `Fatal` where the cluster
+    /// does not answer, which says nothing about the message: a sink would wait.
+    pub fn place(&self, message: &Message) -> Result<Destination, SendError> {
         let topic = match &self.settings.topic {
             TopicRule::Fixed(name) => name.clone(),
-            TopicRule::Each(topic_of) => topic_of(message)?.into_owned(),
+            TopicRule::Each(topic_of) => topic_of(message).map_err(SendError::Refused)?.into_owned(),
         };
         if !client_config::is_topic_name(&topic) {
             let detail = format!("{topic:?} is no topic name: {TOPIC_NAME_RULE}");
-            return Err(Refusal { kind: RefusalKind::Rejected, detail });
+            return Err(SendError::Refused(Refusal { kind: RefusalKind::Rejected, detail }));
         }
         if record_bytes(message) > self.settings.max_message_bytes as usize {
-            return Err(refusal(Code::MessageSizeTooLarge, &topic));
+            return Err(undelivered(Code::MessageSizeTooLarge, &topic));
         }
-        let count = self.partitions(&topic).map_err(|code| refusal(code, &topic))?;
+        let count = self.partitions(&topic).map_err(SendError::Fatal)?.map_err(|code| undelivered(code, &topic))?;
         let partition = message.key.as_deref().map(|key| native::partition_of(key, count));
         Ok(Destination { topic, partition })
     }
 
-    fn partitions(&self, topic: &str) -> Result<i32, Code> {
-        let mut known = self.partitions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.get(topic) {
-            return *known;
+    /// How many partitions the topic has, or why it cannot be written to.
+    fn partitions(&self, topic: &str) -> Result<Result<i32, Code>, ConnectorError> {
+        if let Some(known) = self.known().get(topic) {
+            return Ok(*known);
         }
-        let metadata = self.client.client().fetch_metadata(Some(topic), LIMIT);
-        let metadata = metadata.map_err(|error| error.rdkafka_error_code().unwrap_or(Code::OperationTimedOut))?;
+        let failed = |error| failure::from_rdkafka(&format!("cannot ask for the partitions of `{topic}`"), &error);
+        // Without the lock: the other lanes have topics that are known.
+        let metadata = self.client.client().fetch_metadata(Some(topic), LIMIT).map_err(failed)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let count = match found.map(|found| (found.error(), found.partitions().len())) {
             Some((None, count @ 1..)) => i32::try_from(count).map_err(|_| Code::UnknownPartition),
             Some((Some(code), _)) => Err(Code::from(code)),
             _ => Err(Code::UnknownTopicOrPartition),
         };
+        // It passes by itself, as when a leader is being chosen.
+        if let Err(code) = count
+            && failure::kind(code) == ErrorKind::Retriable
+        {
+            return Err(failure::error(code, format!("cannot write to topic `{topic}` now")));
+        }
+        let mut known = self.known();
         if known.len() < MOST_TOPICS {
             known.insert(topic.to_owned(), count);
         }
-        count
+        Ok(count)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Result<i32, Code>>> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What the sink would make of the code.
-fn refusal(code: Code, topic: &str) -> Refusal {
+fn undelivered(code: Code, topic: &str) -> SendError {
     match failure::undelivered(code, topic, true) {
-        Undelivered::Refused(refusal) => refusal,
-        Undelivered::Failed(error) => Refusal { kind: RefusalKind::Rejected, detail: error.context },
+        Undelivered::Refused(refusal) => SendError::Refused(refusal),
+        Undelivered::Failed(error) => SendError::Fatal(error),
     }
 }
 

@@ -221,8 +221,8 @@ fn a_position_that_is_gone_stops_the_source_unless_it_may_go_on() {
         let mut goes_on = settings(connection, "gone", topic);
         goes_on.out_of_range = OutOfRange::Earliest;
         let mut reader = Reader::with(goes_on);
-        reader.until("the end of the old assignment", |reader| !reader.revoking.is_empty());
-        assert!(reader.revoking[0].1, "nothing can be acknowledged in it any more");
+        reader.until("the end of the old assignment", |reader| !reader.starting_over.is_empty());
+        assert!(reader.revoking.is_empty(), "it is nobody else's");
         reader.release();
         reader.until_count(50);
         assert_eq!(reader.values()[0], "50");
@@ -249,7 +249,7 @@ fn a_position_that_is_gone_while_reading_goes_on_at_the_end_when_it_may() {
         writer.store(&numbered(topic, 50));
         cut(connection, topic, 0, 40);
         reader.source.resume(&[reader.records[0].assignment]).unwrap();
-        reader.until("the end of the old assignment", |reader| !reader.revoking.is_empty());
+        reader.until("the end of the old assignment", |reader| !reader.starting_over.is_empty());
         let old = reader.records.len();
         reader.release();
         reader.until("the new assignment", |reader| !reader.assigned.is_empty());

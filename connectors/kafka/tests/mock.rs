@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use portcullis_connector_api::{ErrorKind, Sink, Source};
-use portcullis_connector_kafka::{Connection, TestBroker, Topic, advertised_brokers};
+use portcullis_connector_api::{ErrorKind, Message, RefusalKind, SendError, Sink, Source};
+use portcullis_connector_kafka::{Connection, Preview, SinkSettings, TestBroker, Topic, TopicRule, advertised_brokers};
 
 use crate::scenarios;
 use crate::support::{ALL, LIMIT, Reader, Writer, eventually, message, numbered};
@@ -97,6 +97,33 @@ fn an_unreachable_cluster_is_retriable_for_source_and_sink() {
     let started = Instant::now();
     reader.source.close(Duration::from_secs(5)).unwrap();
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_check_of_a_slow_cluster_ends_when_its_time_is_over() {
+    let (broker, connection) = broker(1);
+    let sink = Writer::to(&connection, "orders").sink;
+    sink.check(LIMIT).unwrap();
+    // The first answer comes within the time, the second does not.
+    broker.set_latency(Duration::from_millis(700)).unwrap();
+    let error = sink.check(Duration::from_millis(1000)).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Retriable, "{error}");
+}
+
+#[test]
+fn a_preview_tells_a_cluster_that_does_not_answer_from_a_message_that_is_refused() {
+    let (broker, connection) = broker(4);
+    let preview = Preview::new(SinkSettings::new(connection, TopicRule::Fixed("orders".into()))).unwrap();
+    broker.set_reachable(false).unwrap();
+    let keyed = message("in", "k", "v");
+    match preview.place(&keyed) {
+        Err(SendError::Fatal(error)) => assert_eq!(error.kind, ErrorKind::Retriable, "{error}"),
+        other => panic!("{other:?}"),
+    }
+    broker.set_reachable(true).unwrap();
+    eventually("the cluster answers", || preview.place(&keyed).is_ok_and(|found| found.topic == "orders"));
+    let large = Message { value: Some(vec![b'x'; 2 * 1024 * 1024].into()), ..keyed };
+    assert!(matches!(preview.place(&large), Err(SendError::Refused(refusal)) if refusal.kind == RefusalKind::Oversize));
 }
 
 #[test]

@@ -36,6 +36,23 @@ pub trait SinkPlace {
     /// A message that this sink will never take. Without one an exemption from [`Rule::RefusedAlone`] is needed.
     fn unacceptable(&self) -> Option<Message>;
 
+    /// Holds what the sink that is open sends, as a link that stands still, until [`let_through`](SinkPlace::let_through).
+    /// False where a place cannot.
+    ///
+    /// # Errors
+    /// What went wrong, for a person.
+    fn hold(&mut self) -> Result<bool, String> {
+        Ok(false)
+    }
+
+    /// Lets through what was held, and waits until all of it has arrived that a sink which was given up leaves behind.
+    ///
+    /// # Errors
+    /// Also when it does not come to an end.
+    fn let_through(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// So many messages, sent without a pause, meet a full queue.
     fn burst(&self) -> usize {
         20_000
@@ -62,6 +79,7 @@ pub fn sink<F: SinkFactory>(factory: &F, exemptions: &[Exemption]) -> Result<Rep
             Rule::ConfirmedIsReadable => confirmed_is_readable(&mut tried),
             Rule::FullIsBackPressure => full_is_back_pressure(&mut tried),
             Rule::RefusedAlone => refused_alone(&mut tried),
+            Rule::AbandonEnds => abandon_ends(tried),
             _ => drain_waits(&mut tried),
         }
     })
@@ -292,4 +310,69 @@ fn drain_waits<P: SinkPlace>(tried: &mut Tried<P>) -> Result<(), String> {
         return Err(format!("after the drain {unconfirmed} are unconfirmed and {confirmed} of 200 confirmed"));
     }
     tried.all_stored(200)
+}
+
+fn abandon_ends<P: SinkPlace>(mut tried: Tried<P>) -> Result<(), String> {
+    const MOST: u64 = 150;
+    /// Together more than a socket takes in one go.
+    const BYTES: usize = 64 * 1024;
+    let held = tried.place.hold()?;
+    let filler = "x".repeat(BYTES);
+    let mut taken = 0;
+    while taken < MOST {
+        let message = Message { key: Some("k".into()), ..valued(format!("given-up-{taken:06}-{filler}")) };
+        match tried.sink.send(&message, Token(taken)) {
+            Ok(()) => taken += 1,
+            Err(SendError::Full) => break,
+            Err(error) => return Err(format!("message {taken} was not taken: {error}")),
+        }
+    }
+    tried.sink.abandon();
+    let mut given_up = 0;
+    for token in 0..taken {
+        match tried.fates.wait_for(Token(token), tried.patience).as_slice() {
+            [fate] if fate == STORED => {}
+            [fate] if fate != REFUSED => given_up += 1,
+            fates => {
+                return Err(format!("message {token} was confirmed {fates:?}, expected once, as stored or failed"));
+            }
+        }
+    }
+    if held && given_up == 0 {
+        return Err("nothing was given up although nothing could arrive".to_owned());
+    }
+    match tried.sink.send(&valued("late".to_owned()), Token(taken)) {
+        Err(SendError::Fatal(_)) => {}
+        Ok(()) if given_up == 0 => tried.drained()?,
+        other => return Err(format!("{given_up} messages were given up, and the next one was answered {other:?}")),
+    }
+    let Tried { mut place, sink, fates, .. } = tried;
+    place.let_through()?;
+    drop(sink);
+    nothing_comes_behind(Tried::open(place)?, &fates, (taken, held))
+}
+
+/// Another sink stores a message, and nothing that the first one was given comes behind it.
+fn nothing_comes_behind<P: SinkPlace>(
+    mut next: Tried<P>,
+    first: &Fates,
+    (taken, held): (u64, bool),
+) -> Result<(), String> {
+    const NEXT: &str = "of the next owner";
+    next.send(&[Message { key: Some("k".into()), ..valued(NEXT.to_owned()) }], 0)?;
+    next.drained()?;
+    next.all_stored(1)?;
+    let found = values(&next.place.read()?);
+    let Some(at) = found.iter().position(|value| value == NEXT) else {
+        return Err("what another sink has stored cannot be read".to_owned());
+    };
+    let number = |value: &String| value.strip_prefix("given-up-")?.get(..6)?.parse::<u64>().ok();
+    if let Some(late) = found.iter().skip(at).find_map(number).filter(|_| held) {
+        return Err(format!("message {late} was given up and has arrived behind what another sink has stored since"));
+    }
+    let numbers: Vec<u64> = found.iter().filter_map(number).collect();
+    match (0..taken).find(|token| first.of(Token(*token)) == [STORED] && !numbers.contains(token)) {
+        Some(token) => Err(format!("message {token} was confirmed as stored and cannot be read")),
+        None => Ok(()),
+    }
 }

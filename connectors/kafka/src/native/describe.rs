@@ -1,6 +1,6 @@
 use std::ffi::{CString, c_char, c_int};
 use std::ptr::{self, NonNull};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use portcullis_connector_api::ConnectorError;
 use rdkafka::ClientConfig;
@@ -77,7 +77,7 @@ impl<C: ErrorCallback> Describer<C> {
 
     /// Asked of any broker that the client has, the first contacts among them; what it says of the others may be wrong.
     pub(crate) fn cluster(&self, wait: Duration) -> Result<Cluster, NoAnswer> {
-        let wait_ms = milliseconds(wait);
+        let (wait_ms, deadline) = (milliseconds(wait), Instant::now() + wait);
         let client = self.client.native_ptr();
         let mut metadata = ptr::null();
         // SAFETY: the client lives. Without a topic only brokers are told.
@@ -96,7 +96,8 @@ impl<C: ErrorCallback> Describer<C> {
             sys::rd_kafka_metadata_destroy(metadata);
             brokers
         };
-        Ok(Cluster { id: self.client.fetch_cluster_id(wait).unwrap_or_default(), brokers })
+        let left = deadline.saturating_duration_since(Instant::now());
+        Ok(Cluster { id: self.client.fetch_cluster_id(left).unwrap_or_default(), brokers })
     }
 
     /// Topics by name, none twice. Asking makes none of them.

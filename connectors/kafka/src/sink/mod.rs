@@ -174,7 +174,9 @@ impl Sink for KafkaSink {
         // librdkafka asks for its producer id after each answer, else every 500 ms. The first answer comes over the connection
         // to the bootstrap broker, which it then closes: without a second one the first message would wait for that.
         let client = producer.client();
-        let metadata = client.fetch_metadata(name, wait).and_then(|_| client.fetch_metadata(name, wait));
+        let deadline = Instant::now() + wait;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let metadata = client.fetch_metadata(name, wait).and_then(|_| client.fetch_metadata(name, left()));
         // What the other thread has learned meanwhile says more than the time-out here.
         let reports = producer.client().context();
         let metadata = metadata.map_err(|error| {

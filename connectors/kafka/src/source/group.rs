@@ -105,9 +105,9 @@ impl KafkaSource {
         for place in &places {
             let Some(slot) = self.slots.at_mut(&place.topic, place.partition) else { continue };
             match slot.state {
-                State::Active => assignments.push(slot.id),
-                // The pipeline was told already; only it must not start again.
-                State::OutOfRange | State::Revoking { .. } => {}
+                // What was to start again is another's now, and what is in work of it must not be finished any more.
+                State::Active | State::OutOfRange => assignments.push(slot.id),
+                State::Revoking { .. } => {}
             }
             slot.state = State::Revoking { lost: lost || slot.state != State::Active };
             slot.stash.clear();

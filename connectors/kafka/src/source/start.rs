@@ -7,6 +7,7 @@ use portcullis_connector_api::{ConnectorError, ErrorKind};
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::notes::Notes;
+use super::trouble;
 use crate::failure;
 use crate::native::{Consumer, Place};
 use crate::settings::{Membership, OutOfRange, SourceSettings, Start};
@@ -62,17 +63,23 @@ pub(super) fn beginnings(
 pub(super) fn partitions(consumer: &Consumer<Notes>, topics: &[String]) -> Result<Vec<Place>, ConnectorError> {
     let mut places = Vec::new();
     for topic in topics {
-        let failed = |error| failure::from_rdkafka(&format!("cannot ask for the partitions of `{topic}`"), &error);
-        let metadata = consumer.client().fetch_metadata(Some(topic), LIMIT).map_err(failed)?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic);
-        if let Some(code) = found.and_then(|found| found.error()).map(Code::from) {
-            return Err(failure::error(code, format!("topic `{topic}` does not exist or must not be read")));
-        }
-        let partitions = found.into_iter().flat_map(|found| found.partitions());
+        let failed = |code| failure::error(code, format!("topic `{topic}` does not exist or must not be read"));
+        let partitions = partitions_of(consumer, topic)?.map_err(failed)?;
         let place = |partition: i32| Place { topic: topic.clone(), partition, offset: Place::NONE };
-        places.extend(partitions.map(|partition| place(partition.id())));
+        places.extend(partitions.into_iter().map(place));
     }
     Ok(places)
+}
+
+/// The numbers of a topic's partitions, or what a broker says instead of them.
+fn partitions_of(consumer: &Consumer<Notes>, topic: &str) -> Result<Result<Vec<i32>, Code>, ConnectorError> {
+    let failed = |error| failure::from_rdkafka(&format!("cannot ask for the partitions of `{topic}`"), &error);
+    let metadata = consumer.client().fetch_metadata(Some(topic), LIMIT).map_err(failed)?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    Ok(match found.and_then(|found| found.error()).map(Code::from) {
+        Some(code) => Err(code),
+        None => Ok(found.into_iter().flat_map(|found| found.partitions()).map(|found| found.id()).collect()),
+    })
 }
 
 /// Moves what starts outside of its partition to where a member would go on, as the settings say. A member learns it from
@@ -93,14 +100,9 @@ pub(super) fn within_range(
             OutOfRange::Earliest => Place::BEGINNING,
             OutOfRange::Latest => Place::END,
             OutOfRange::Stop => {
-                let group = &settings.group;
-                return Err(ConnectorError::new(
-                    ErrorKind::Fatal,
-                    format!(
-                        "position {position} of group `{group}` in `{topic}` partition {partition} is out of range: the \
-                         topic holds {low} up to {high}; messages are gone"
-                    ),
-                ));
+                let range = trouble::range(low, high);
+                let found = trouble::out_of_range(&settings.group, (topic, partition), position, &range);
+                return Err(trouble::gone(&found));
             }
         };
     }
@@ -114,18 +116,22 @@ pub(super) fn within_range(
 /// in one partition and none in its quiet neighbour, take that for a partition that was added later, and repeat its
 /// whole history. An onlooker writes nothing down.
 fn first_start(consumer: &Consumer<Notes>, topic: &str, membership: Membership) -> Result<Vec<Place>, ConnectorError> {
-    let client = consumer.client();
-    let failed = |error| failure::from_rdkafka(&format!("cannot ask for the partitions of `{topic}`"), &error);
-    let metadata = client.fetch_metadata(Some(topic), LIMIT).map_err(failed)?;
-    let partitions: Vec<i32> =
-        metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id()).collect();
+    let partitions = partitions_of(consumer, topic)?.map_err(|code| match code {
+        // It is assigned, so there is one; not every broker knows yet of a topic that was made a moment ago.
+        Code::UnknownTopic | Code::UnknownTopicOrPartition => {
+            let what = format!("the broker does not know the partitions of `{topic}` ({code:?})");
+            ConnectorError::new(ErrorKind::Retriable, what)
+        }
+        code => failure::error(code, format!("cannot ask for the partitions of `{topic}`")),
+    })?;
     let has_position = |places: &[Place]| places.iter().any(|place| place.offset >= 0);
     if has_position(&committed(consumer, partitions.iter().map(|partition| (topic, *partition)))?) {
         return Ok(Vec::new());
     }
     let mut ends = Vec::new();
     for partition in &partitions {
-        let (_, end) = client.fetch_watermarks(topic, *partition, LIMIT).map_err(failed)?;
+        let failed = |error| failure::from_rdkafka(&format!("cannot ask for the end of `{topic}`"), &error);
+        let (_, end) = consumer.client().fetch_watermarks(topic, *partition, LIMIT).map_err(failed)?;
         ends.push(Place { topic: topic.to_owned(), partition: *partition, offset: end });
     }
     if membership == Membership::Onlooker {

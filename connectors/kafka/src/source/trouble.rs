@@ -71,22 +71,20 @@ impl KafkaSource {
     ) -> Result<(), ConnectorError> {
         let group = &self.settings.group;
         let range = match self.consumer()?.client().fetch_watermarks(topic, partition, Duration::from_secs(2)) {
-            Ok((low, high)) => format!("the topic holds {low} up to {high}"),
+            Ok((low, high)) => self::range(low, high),
             Err(error) => format!("what the topic holds is not known: {error}"),
         };
-        let found =
-            format!("position {offset} of group `{group}` in `{topic}` partition {partition} is out of range: {range}");
+        let found = self::out_of_range(group, (topic, partition), offset, &range);
         // An onlooker that has started within the range has met retention, and has nobody to give the partition to.
         if self.settings.out_of_range == OutOfRange::Stop || self.settings.membership == Membership::Onlooker {
-            let help = "messages are gone; `out_of_range: earliest` or `latest` goes on with what is there";
-            return Err(ConnectorError::new(ErrorKind::Fatal, format!("{found}; {help}")));
+            return Err(gone(&found));
         }
         tracing::warn!("{found}; going on as configured ({:?})", self.settings.out_of_range);
         // Offsets may go back, which no assignment does: so this is the end of one and the start of another.
         if let Some(slot) = self.slots.at_mut(topic, partition).filter(|slot| slot.state == State::Active) {
             slot.state = State::OutOfRange;
             slot.stash.clear();
-            batch.events.push(Event::Revoking { assignments: vec![slot.id], lost: true });
+            batch.events.push(Event::StartsOver { assignments: vec![slot.id] });
         }
         Ok(())
     }
@@ -141,4 +139,20 @@ impl KafkaSource {
             Some(_) => Ok(()),
         }
     }
+}
+
+/// What a partition holds, in words.
+pub(super) fn range(low: i64, high: i64) -> String {
+    format!("the topic holds {low} up to {high}")
+}
+
+/// A position of the group that the partition does not hold, in words.
+pub(super) fn out_of_range(group: &str, (topic, partition): (&str, i32), position: i64, range: &str) -> String {
+    format!("position {position} of group `{group}` in `{topic}` partition {partition} is out of range: {range}")
+}
+
+/// Such a position as the end of the source.
+pub(super) fn gone(found: &str) -> ConnectorError {
+    let help = "messages are gone; `out_of_range: earliest` or `latest` goes on with what is there";
+    ConnectorError::new(ErrorKind::Fatal, format!("{found}; {help}"))
 }

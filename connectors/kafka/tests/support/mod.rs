@@ -135,6 +135,7 @@ pub(crate) struct Reader {
     pub(crate) assigned: HashMap<AssignmentId, (String, i32)>,
     /// Revocations that were not released.
     pub(crate) revoking: Vec<(Vec<AssignmentId>, bool)>,
+    pub(crate) starting_over: Vec<AssignmentId>,
     pub(crate) troubles: Vec<ConnectorError>,
     batch: Batch,
 }
@@ -150,6 +151,7 @@ impl Reader {
             records: Vec::new(),
             assigned: HashMap::new(),
             revoking: Vec::new(),
+            starting_over: Vec::new(),
             troubles: Vec::new(),
             batch: Batch::default(),
         }
@@ -169,7 +171,8 @@ impl Reader {
             let (topic, _) = self.assigned.get(&record.assignment).expect("assigned before its first record");
             assert_eq!(topic, &*record.message.channel);
             assert!(
-                !self.revoking.iter().any(|(ids, _)| ids.contains(&record.assignment)),
+                !self.revoking.iter().any(|(ids, _)| ids.contains(&record.assignment))
+                    && !self.starting_over.contains(&record.assignment),
                 "nothing after a revocation"
             );
             self.records.push(record);
@@ -177,6 +180,7 @@ impl Reader {
         for event in events {
             match event {
                 Event::Revoking { assignments, lost } => self.revoking.push((assignments, lost)),
+                Event::StartsOver { assignments } => self.starting_over.extend(assignments),
                 other => panic!("{other:?} after a revocation"),
             }
         }
@@ -228,7 +232,9 @@ impl Reader {
     }
 
     pub(crate) fn release(&mut self) {
-        for (ids, _) in std::mem::take(&mut self.revoking) {
+        let starting_over = std::mem::take(&mut self.starting_over);
+        let revoking = std::mem::take(&mut self.revoking).into_iter().map(|(ids, _)| ids);
+        for ids in revoking.chain([starting_over]) {
             self.source.release(&ids).unwrap();
             for id in ids {
                 self.assigned.remove(&id);

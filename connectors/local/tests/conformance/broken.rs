@@ -198,6 +198,13 @@ impl Sink for BrokenSink {
         self.inner.unconfirmed()
     }
 
+    fn abandon(&self) {
+        // It would keep everything until its destination is back.
+        if self.breaks != Rule::AbandonEnds {
+            self.inner.abandon();
+        }
+    }
+
     fn drain(&self, wait: Duration) -> u64 {
         if self.breaks == Rule::DrainWaits { 0 } else { self.inner.drain(wait) }
     }
@@ -248,6 +255,16 @@ impl SinkPlace for Place {
 
     fn unacceptable(&self) -> Option<Message> {
         Some(Message { value: Some(vec![b'x'; 1024 * 1024 + 1].into()), ..Message::new("large") })
+    }
+
+    fn hold(&mut self) -> Result<bool, String> {
+        self.0.go_away("out");
+        Ok(true)
+    }
+
+    fn let_through(&mut self) -> Result<(), String> {
+        self.0.come_back("out");
+        Ok(())
     }
 
     fn burst(&self) -> usize {

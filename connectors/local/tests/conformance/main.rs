@@ -300,6 +300,16 @@ impl SinkPlace for Broker {
         Some(Message { value: Some(vec![b'x'; 1024 * 1024 + 1].into()), ..Message::new("large") })
     }
 
+    fn hold(&mut self) -> Result<bool, String> {
+        self.broker.go_away("out");
+        Ok(true)
+    }
+
+    fn let_through(&mut self) -> Result<(), String> {
+        self.broker.come_back("out");
+        Ok(())
+    }
+
     fn burst(&self) -> usize {
         5000
     }

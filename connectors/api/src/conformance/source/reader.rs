@@ -55,7 +55,9 @@ impl Reader {
         for event in self.batch.events.drain(..) {
             match event {
                 Event::Assigned { .. } => {}
-                Event::Revoking { assignments, .. } => self.revoking.extend(assignments),
+                Event::Revoking { assignments, .. } | Event::StartsOver { assignments } => {
+                    self.revoking.extend(assignments);
+                }
                 Event::Finished => self.finished += 1,
             }
         }
