@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::full::{Full, QueueLevel};
+
 /// Between the intake and the lanes: one queue a lane, one producer for all, one consumer for each, and one bound over all
 /// of them in messages and bytes.
 ///
@@ -35,16 +37,17 @@ const FIRST_SLICE: Amount = Amount { messages: 64, bytes: 64 * 1024 };
 /// the bound by what each fetches at once; and a queue that is empty may fetch a slice of 64 messages or 64 KiB in any case.
 #[derive(Debug)]
 pub struct QueueSum {
+    level: QueueLevel,
     bounds: Bounds,
     messages: AtomicUsize,
     bytes: AtomicUsize,
 }
 
 impl QueueSum {
-    /// A sum with its bounds; zero counts as one.
-    pub fn new(bounds: Bounds) -> Self {
+    /// A sum of a level with its bounds; zero counts as one.
+    pub fn new(level: QueueLevel, bounds: Bounds) -> Self {
         let bounds = Bounds { messages: bounds.messages.max(1), bytes: bounds.bytes.max(1) };
-        Self { bounds, messages: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
+        Self { level, bounds, messages: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
     }
 
     /// What may still come.
@@ -182,16 +185,29 @@ impl<T: SizeBytes> LaneQueues<T> {
     /// What may be fetched and pushed. Lanes can only make it more, so of these queues it holds until the producer's next
     /// push.
     pub fn room(&self) -> Amount {
+        let (own, first) = self.own_room();
+        self.sums.iter().map(|sum| sum.room_for(first)).fold(own, |least, room| Amount {
+            messages: least.messages.min(room.messages),
+            bytes: least.bytes.min(room.bytes),
+        })
+    }
+
+    /// The bound that leaves no [`room`](Self::room), the narrowest level first; none where there is some, perhaps only since it
+    /// was asked.
+    pub fn full(&self) -> Option<Full> {
+        let (own, first) = self.own_room();
+        let of_sum = |sum: &Arc<QueueSum>| Full::of(sum.room_for(first), sum.level, sum.bounds);
+        Full::of(own, QueueLevel::Own, self.bounds).or_else(|| self.sums.iter().find_map(of_sum))
+    }
+
+    /// What its own bound leaves, and what the sums leave in any case.
+    fn own_room(&self) -> (Amount, Amount) {
         let depth = self.depth();
         let own = Amount {
             messages: self.bounds.messages.saturating_sub(depth.messages),
             bytes: self.bounds.bytes.saturating_sub(depth.bytes),
         };
-        let first = if depth.messages == 0 { FIRST_SLICE } else { Amount::default() };
-        self.sums.iter().map(|sum| sum.room_for(first)).fold(own, |least, room| Amount {
-            messages: least.messages.min(room.messages),
-            bytes: least.bytes.min(room.bytes),
-        })
+        (own, if depth.messages == 0 { FIRST_SLICE } else { Amount::default() })
     }
 
     /// Waits until there is room, the queues are closed or `timeout` is over; says whether there is room. Room that another
@@ -381,6 +397,7 @@ mod tests {
         assert!(!queues.room().is_exhausted());
         push(&queues, 0, [(0, 1_000_000)]);
         assert!(queues.room().is_exhausted() && !queues.wait_for_room(SHORT));
+        assert_eq!(queues.full(), Some(Full { level: QueueLevel::Own, in_bytes: true, limit: 100 }));
         let mut got = Vec::new();
         assert_eq!(queues.take(0, &mut got, 1, SHORT), Taken::Items);
         assert!(queues.wait_for_room(SHORT));
@@ -519,7 +536,7 @@ mod tests {
 
     #[test]
     fn queues_of_one_tenant_share_its_sum_and_what_is_left_behind_is_given_back() {
-        let sum = Arc::new(QueueSum::new(Bounds { messages: 10, bytes: 1000 }));
+        let sum = Arc::new(QueueSum::new(QueueLevel::Tenant, Bounds { messages: 10, bytes: 1000 }));
         let bounds = Bounds { messages: 100, bytes: 10_000 };
         let one = LaneQueues::under(1, bounds, vec![sum.clone()]);
         let other = LaneQueues::<Item>::under(1, bounds, vec![sum.clone()]);
@@ -538,12 +555,14 @@ mod tests {
 
     #[test]
     fn a_queue_that_fills_its_sum_does_not_shut_out_one_that_is_empty() {
-        let sum = Arc::new(QueueSum::new(Bounds { messages: 10, bytes: 100 }));
+        let sum = Arc::new(QueueSum::new(QueueLevel::Node, Bounds { messages: 10, bytes: 100 }));
         let bounds = Bounds { messages: 1000, bytes: 1_000_000 };
         let stands = LaneQueues::under(1, bounds, vec![sum.clone()]);
         let other = LaneQueues::<Item>::under(1, bounds, vec![sum.clone()]);
         push(&stands, 0, (0..10).map(|n| (n, 10)));
         assert!(stands.room().is_exhausted());
+        assert_eq!(stands.full(), Some(Full { level: QueueLevel::Node, in_bytes: false, limit: 10 }));
+        assert_eq!(other.full(), None);
         for _ in 0..3 {
             assert_eq!(other.room(), Amount { messages: 10, bytes: 100 }, "no larger than the sum may be");
             assert!(other.wait_for_room(Duration::ZERO));

@@ -1,8 +1,9 @@
 //! One source of a pipeline with its intake and its lanes. Sources of one pipeline share the sinks and nothing else, so
 //! that none waits for another.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::convert::Infallible;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -14,22 +15,21 @@ use super::Outage;
 use super::chain::Chain;
 use super::dead_letter::DeadLetters;
 use super::handed::Handed;
+use super::held::{Held, LaneCopy};
 use super::intake::{Intake, Parts, Summary};
 use super::lane::Lane;
-use super::revoked::{Revoked, Seen};
 use super::run::{Blueprint, Inlet, PipelineError, Shared, Sinks, panic_text, retry_while_unreachable};
 use super::work::{Completion, Work};
 use crate::telemetry::names::Metric;
 
 /// What is left for lanes to end when everything before has taken its time.
 const LEAST_WAIT: Duration = Duration::from_secs(1);
-const LANE_POLL: Duration = Duration::from_millis(10);
 
 pub(super) struct Branch<'a> {
     pub(super) number: u8,
     pub(super) source: &'a Inlet,
     pub(super) completions: Arc<Completions<Completion>>,
-    pub(super) revoked: Arc<Revoked>,
+    pub(super) held: Arc<Held>,
     pub(super) handed: Arc<Handed>,
     /// When everything of it has to be over; set by the intake when the end begins.
     pub(super) ends_at: Arc<OnceLock<Instant>>,
@@ -48,29 +48,29 @@ impl Branch<'_> {
             self.blueprint.queue_sums.clone(),
         ));
         let mut lanes = Vec::new();
+        let (working, all_ended) = mpsc::sync_channel(0);
         // A panic here must not leave the other branches and the lanes behind.
-        let run = || self.start_lanes(&queues, &mut lanes).and_then(|()| self.take_in(&queues));
+        let run = || self.start_lanes(&queues, &mut lanes, working).and_then(|()| self.take_in(&queues));
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
             .unwrap_or_else(|panic| Err(PipelineError::Panicked(panic_text(&*panic))));
         if ended.is_err() {
             self.shared.stop.request();
         }
         queues.close();
-        self.join(lanes)?;
+        self.join(lanes, &all_ended)?;
         ended.map(|summary| summary.unfinished)
     }
 
     /// A lane in a guest's call that takes longer than the end may is left to the end of the process: it hands nothing over any
     /// more, and its messages are not acknowledged.
-    fn join(&self, lanes: Vec<JoinHandle<()>>) -> Result<(), PipelineError> {
+    fn join(&self, lanes: Vec<JoinHandle<()>>, all_ended: &Receiver<Infallible>) -> Result<(), PipelineError> {
         let now = Instant::now();
         let until = self.ends_at.get().copied().unwrap_or(now + self.blueprint.drain).max(now + LEAST_WAIT);
+        // Nothing is ever sent: each lane holds a sender, and the channel ends with the last of them.
+        let in_time = all_ended.recv_timeout(until.saturating_duration_since(now)) != Err(RecvTimeoutError::Timeout);
         let mut left_behind = 0;
         for lane in lanes {
-            while !lane.is_finished() && Instant::now() < until {
-                std::thread::park_timeout(LANE_POLL);
-            }
-            if lane.is_finished() {
+            if in_time || lane.is_finished() {
                 lane.join().map_err(|panic| PipelineError::Panicked(panic_text(&*panic)))?;
             } else {
                 left_behind += 1;
@@ -108,7 +108,7 @@ impl Branch<'_> {
             counts: blueprint.counts.clone(),
             queues: queues.clone(),
             completions: self.completions.clone(),
-            revoked: self.revoked.clone(),
+            held: self.held.clone(),
             handed: self.handed.clone(),
             ends_at: self.ends_at.clone(),
             sink: self.sinks.sink.clone(),
@@ -133,6 +133,7 @@ impl Branch<'_> {
         &self,
         queues: &Arc<LaneQueues<Work>>,
         lanes: &mut Vec<JoinHandle<()>>,
+        working: SyncSender<Infallible>,
     ) -> Result<(), PipelineError> {
         let (shared, blueprint) = (self.shared, self.blueprint);
         for index in 0..blueprint.lanes {
@@ -149,9 +150,9 @@ impl Branch<'_> {
                 sink: self.sinks.sink.clone(),
                 source: self.source.identity.clone(),
                 holdback: Holdback::new(),
-                revoked: self.revoked.clone(),
+                held: self.held.clone(),
                 handed: self.handed.clone(),
-                seen: Seen::default(),
+                held_copy: LaneCopy::default(),
                 audit_full: shared.audit_full.clone(),
                 parked: Metric::Parked.gauge(&labels),
                 seed: index as u64,
@@ -161,7 +162,7 @@ impl Branch<'_> {
                 place: blueprint.place.clone(),
             };
             let name = format!("lane{index}:{}", shared.identity.name);
-            let broken = self.completions.clone();
+            let (broken, working) = (self.completions.clone(), working.clone());
             lanes.push(std::thread::Builder::new().name(name).spawn(move || {
                 // A lane that dies must not leave the intake waiting for its messages.
                 let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lane.run()));
@@ -169,6 +170,7 @@ impl Branch<'_> {
                     let text = format!("lane {index} has panicked: {}", panic_text(&*panic));
                     broken.push(Completion::Broken(Box::new(ConnectorError::new(ErrorKind::Fatal, text))));
                 }
+                drop(working);
             })?);
         }
         Ok(())

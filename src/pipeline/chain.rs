@@ -6,7 +6,7 @@ use std::time::Duration;
 use portcullis_audit::Recorder;
 use portcullis_connector_api::Channel;
 use portcullis_flow::{Backoff, FaultKind};
-use portcullis_net::{Egress, Record};
+use portcullis_net::{Effects, Egress, Record};
 
 use super::Identity;
 use super::breaker::Breaker;
@@ -29,13 +29,13 @@ pub struct Stage {
     pub concurrency: usize,
     /// Opens the plugin's network once its evidence has a place to go; none without the grant, or when it was opened.
     pub egress: Mutex<Option<EgressMaker>>,
-    /// Whether its network opens without effects: what the rules allow is refused and counted.
-    withheld: bool,
+    /// What its network opens with.
+    effects: Effects,
     pub(super) breaker: Breaker,
 }
 
-/// Opens the network of a plugin; `true` for one without effects.
-pub type EgressMaker = Box<dyn FnOnce(&Recorder, bool) -> Arc<Egress> + Send>;
+/// Opens the network of a plugin.
+pub type EgressMaker = Box<dyn FnOnce(&Recorder, Effects) -> Arc<Egress> + Send>;
 
 /// How long an instance of a plugin lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl Stage {
             life: Life::Lane,
             concurrency: 1,
             egress: Mutex::new(None),
-            withheld: false,
+            effects: Effects::Real,
             breaker: Breaker::new(restarts, per),
         }
     }
@@ -80,12 +80,12 @@ impl Stage {
     /// Opens the plugin's network, where it has one. A pipeline starts once.
     pub(crate) fn open_egress(&self, recorder: &Recorder) -> Option<Arc<Egress>> {
         let maker = self.egress.lock().unwrap_or_else(PoisonError::into_inner).take();
-        maker.map(|open| open(recorder, self.withheld))
+        maker.map(|open| open(recorder, self.effects))
     }
 
     /// For a run without effects: requests are withheld, and what a plugin loses over that must not put it into quarantine.
     pub(crate) fn withhold_egress(&mut self) {
-        self.withheld = true;
+        self.effects = Effects::Withheld;
         if self.egress.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
             self.breaker = Breaker::new(u32::MAX, self.breaker.window());
         }

@@ -61,6 +61,11 @@ impl DeadLetters {
         self.waiting.len() >= MOST_WAITING
     }
 
+    /// How many are with the queue, which has not said what became of them.
+    pub(super) fn under_way(&self) -> usize {
+        self.pending.len().saturating_sub(self.waiting.len())
+    }
+
     pub(super) fn sink(&self) -> &Arc<dyn Sink> {
         &self.sink
     }
@@ -102,6 +107,7 @@ impl DeadLetters {
             return Ok(());
         };
         if pending.truncated {
+            self.pending.remove(&token);
             return Err(ConnectorError::new(
                 ErrorKind::Fatal,
                 format!("the dead letter queue of pipeline {pipeline} refuses even a record without value: {refusal}"),
@@ -167,7 +173,10 @@ impl DeadLetters {
                 Ok(())
             }
             Err(SendError::Refused(refusal)) => self.refused(token, original, &refusal),
-            Err(SendError::Fatal(error)) => Err(error),
+            Err(SendError::Fatal(error)) => {
+                self.pending.remove(&token);
+                Err(error)
+            }
         }
     }
 

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_audit::{Actor, Budget, DeadLetter, Disabled, Event, Quarantine, Scope, Source, Trap};
-use portcullis_flow::FaultKind;
+use portcullis_audit::{Actor, Budget, DeadLetter, Disabled, Event, Quarantine, Scope, Source, Trap, Window};
+use portcullis_flow::{FaultKind, Full, QueueLevel};
 
-use crate::plugin::{Fault, LinkedPlugin, LogCut};
+use crate::plugin::{Fault, LinkedPlugin, LogCut, TurnsWaited};
+
+/// The kind of waiting for a turn on the processor.
+pub(crate) const CPU_SHARE: &str = "cpu.share";
 
 /// The plugin as an actor.
 pub(crate) fn actor(tenant: Option<&Arc<str>>, pipeline: &Arc<str>, plugin: &LinkedPlugin) -> Actor {
@@ -51,6 +54,31 @@ pub(crate) fn log_cut(actor: Actor, cut: LogCut) -> Event {
         window: None,
     };
     Event::budget_exceeded(actor, budget)
+}
+
+/// Calls of a plugin have waited for their tenant's turns on the processor.
+pub(crate) fn turns_waited(actor: Actor, waited: &TurnsWaited, window: Window) -> Event {
+    let TurnsWaited { turns, time, share } = waited;
+    let budget = Budget {
+        kind: CPU_SHARE,
+        limit: Some(*share),
+        used: None,
+        scope: Scope::Tenant,
+        detail: format!("cpu.share: {turns} calls waited {} ms in all for one of {share} turns", time.as_millis()),
+        window: Some(window),
+    };
+    Event::budget_exceeded(actor, budget)
+}
+
+/// Which limit a full queue has met: its kind, whose it is, and the number.
+pub(crate) fn queue_limit(full: Full) -> (&'static str, Scope, u64) {
+    let kind = if full.in_bytes { "queue.bytes" } else { "queue.messages" };
+    let scope = match full.level {
+        QueueLevel::Own => Scope::Pipeline,
+        QueueLevel::Tenant => Scope::Tenant,
+        QueueLevel::Node => Scope::Node,
+    };
+    (kind, scope, full.limit as u64)
 }
 
 /// A plugin lost too many instances.

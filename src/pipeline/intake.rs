@@ -3,11 +3,13 @@
 
 mod leave;
 
+pub(crate) use leave::SENDS_WAIT;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use portcullis_audit::{Actor, Recorder};
+use portcullis_audit::{Actor, Excesses, Recorder};
 use portcullis_connector_api::{
     AckMode, Acknowledgement, AssignmentId, Batch, Budget, ErrorKind, Event, Message, Receipt, Record, RefusalKind,
     Sink, Source, Token, Trace,
@@ -18,9 +20,9 @@ use super::assignments::{Assignments, Found, receive};
 use super::dead_letter::{Coordinates, DeadLetters, Pending, coordinates};
 use super::evidence::{self, Quarantined};
 use super::handed::Handed;
+use super::held::Held;
 use super::meters::{Meters, ReadCounts, Stored};
 use super::origin::{Name, SourceIdentity};
-use super::revoked::Revoked;
 use super::tap::{At, Departure, Position, Seen, Sight, Taps};
 use super::warnings::Warnings;
 use super::work::{Completion, Failure, FailureCode, Origin, Way, Work};
@@ -45,7 +47,7 @@ pub(super) struct Parts {
     pub(super) counts: Vec<(String, ReadCounts)>,
     pub(super) queues: Arc<LaneQueues<Work>>,
     pub(super) completions: Arc<Completions<Completion>>,
-    pub(super) revoked: Arc<Revoked>,
+    pub(super) held: Arc<Held>,
     pub(super) handed: Arc<Handed>,
     /// To be set when the end begins.
     pub(super) ends_at: Arc<OnceLock<Instant>>,
@@ -71,6 +73,8 @@ pub(super) struct Intake {
     mode: AckMode,
     meters: Meters,
     warnings: Warnings,
+    /// Limits of the queue that were met in this second.
+    excesses: Excesses,
     assignments: Assignments,
     /// One staging buffer for each lane; the queue is locked once for all of it.
     staging: Vec<Vec<Work>>,
@@ -83,6 +87,8 @@ pub(super) struct Intake {
     next_commit: Instant,
     last_poll: Instant,
     source_ended: bool,
+    /// Assignments that end when nothing of them is in work any more.
+    starting_over: Vec<AssignmentId>,
     /// It was given up or has failed: no confirmation is waited for.
     sink_is_over: bool,
 }
@@ -94,6 +100,7 @@ impl Intake {
             mode: parts.source.ack_mode(),
             meters: Meters::new(&parts.identity, parts.number, &parts.counts),
             warnings: Warnings::default(),
+            excesses: Excesses::default(),
             assignments: Assignments::of(parts.number),
             staging: (0..lanes).map(|_| Vec::new()).collect(),
             staged_bytes: vec![0; lanes],
@@ -103,6 +110,7 @@ impl Intake {
             next_commit: Instant::now() + COMMIT_INTERVAL,
             last_poll: Instant::now(),
             source_ended: false,
+            starting_over: Vec::new(),
             sink_is_over: false,
             parts,
         }
@@ -120,12 +128,14 @@ impl Intake {
                 Err(error) => break Err(error),
             }
         };
+        self.tell_excesses();
         self.finish(ended, &mut completions)
     }
 
     /// One round. False when there is nothing more to do.
     fn turn(&mut self, batch: &mut Batch, completions: &mut Vec<Completion>) -> Result<bool, PipelineError> {
         self.settle(completions)?;
+        self.start_over()?;
         self.acknowledge_when_due()?;
         if self.parts.stop.requested() || self.source_ended && self.assignments.outstanding() == 0 {
             return Ok(false);
@@ -138,6 +148,7 @@ impl Intake {
             if self.source_ended || audit_full || letters_full {
                 self.parts.completions.wait(POLL_WAIT);
             } else {
+                self.queue_full();
                 self.parts.queues.wait_for_room(POLL_WAIT);
             }
             if self.last_poll.elapsed() >= KEEP_ALIVE {
@@ -150,6 +161,27 @@ impl Intake {
         Ok(true)
     }
 
+    /// Counts that the source waits for room, and tells it: the first time of a second at once.
+    fn queue_full(&mut self) {
+        // The lanes may have made room meanwhile.
+        let Some(full) = self.parts.queues.full() else { return };
+        let (kind, scope, limit) = evidence::queue_limit(full);
+        self.meters.queue_full(kind, scope);
+        if let Some(told) = self.excesses.add(kind, scope, limit) {
+            self.record_excess(told);
+        }
+    }
+
+    fn record_excess(&self, budget: portcullis_audit::Budget) {
+        let identity = &self.parts.identity;
+        let actor = Actor::pipeline(identity.tenant.clone(), identity.name.clone());
+        self.parts.recorder.record(portcullis_audit::Event::budget_exceeded(actor, budget));
+    }
+
+    fn tell_excesses(&mut self) {
+        self.excesses.flush().into_iter().for_each(|told| self.record_excess(told));
+    }
+
     fn poll(&mut self, budget: Budget, wait: Duration, batch: &mut Batch) -> Result<(), PipelineError> {
         batch.clear();
         let polled = self.parts.source.poll(budget, wait, batch);
@@ -157,7 +189,7 @@ impl Intake {
         for event in &batch.events {
             if let Event::Assigned { id, channel, partition } = event {
                 tracing::info!(pipeline = %self.parts.identity.name, %channel, partition, "assigned");
-                self.parts.revoked.assigned(*id);
+                self.parts.held.assigned(*id);
                 self.assignments.add(self.mode, *id, channel.clone(), *partition);
             }
         }
@@ -171,6 +203,7 @@ impl Intake {
             match event {
                 Event::Assigned { .. } => {}
                 Event::Revoking { assignments, lost } => self.revoke(&assignments, lost)?,
+                Event::StartsOver { assignments } => self.starting_over.extend(assignments),
                 Event::Finished => self.source_ended = true,
             }
         }
@@ -272,18 +305,20 @@ impl Intake {
         completions.append(&mut self.deferred);
         let audit_full = self.parts.audit_full.load(Ordering::Relaxed);
         let mut stored = Stored::default();
-        let settled = completions.drain(..).try_for_each(|completion| match completion {
-            Completion::Stored(token) => {
-                self.stored(token, &mut stored);
-                Ok(())
+        let mut settled = Ok(());
+        for completion in completions.drain(..) {
+            match completion {
+                Completion::Stored(token) => self.stored(token, &mut stored),
+                // Its event would have to wait for room, and everything else with it.
+                Completion::DeadLettered(..) if audit_full => self.deferred.push(completion),
+                // Behind an error nothing more is begun. What was answered counts all the same: the end would wait for it,
+                // give a sink up that works, and the messages would come again.
+                Completion::Failed(..) if settled.is_err() => {}
+                Completion::DeadLetterRefused(token, _) if settled.is_err() => self.letter_over(token),
+                Completion::Refused(token, _) if settled.is_err() => self.assignments.confirmed(token),
+                other => settled = settled.and(self.settle_one(other)),
             }
-            // Its event would have to wait for room, and everything else with it.
-            Completion::DeadLettered(..) if audit_full => {
-                self.deferred.push(completion);
-                Ok(())
-            }
-            other => self.settle_one(other),
-        });
+        }
         self.meters.delivered(&stored);
         settled?;
         if let Some(dead_letters) = &mut self.parts.dead_letters {
@@ -317,15 +352,7 @@ impl Intake {
                 };
                 self.fail(token, failure)?;
             }
-            Completion::DeadLettered(token, receipt) => {
-                self.show(token, Sight::Lettered(receipt));
-                let pending = self.parts.dead_letters.as_mut().and_then(|letters| letters.confirmed(token));
-                if let Some(pending) = pending.filter(|_| !self.parts.is_dry) {
-                    self.record_quarantine(pending, receipt);
-                }
-                self.done(token);
-                self.meters.dead_lettered();
-            }
+            Completion::DeadLettered(token, receipt) => self.lettered(token, receipt),
             Completion::DeadLetterRefused(token, refusal) => {
                 if let Some(letters) = &mut self.parts.dead_letters {
                     match self.assignments.message(token) {
@@ -340,6 +367,17 @@ impl Intake {
             }
         }
         Ok(())
+    }
+
+    /// The dead letter queue has it.
+    fn lettered(&mut self, token: Token, receipt: Receipt) {
+        self.show(token, Sight::Lettered(receipt));
+        let pending = self.parts.dead_letters.as_mut().and_then(|letters| letters.confirmed(token));
+        if let Some(pending) = pending.filter(|_| !self.parts.is_dry) {
+            self.record_quarantine(pending, receipt);
+        }
+        self.done(token);
+        self.meters.dead_lettered();
     }
 
     /// Shows what became of a message to whoever looks at the end of the way.
@@ -449,7 +487,9 @@ impl Intake {
         self.regulate(&pause, &resume)?;
         self.meters.gauges(&self.parts, &mut self.assignments);
         self.warnings.flush(&self.parts.identity.name);
-        self.parts.outage.refresh(&*self.parts.sink, self.parts.dead_letters.as_ref().map(|letters| &**letters.sink()));
+        self.tell_excesses();
+        let letters = self.parts.dead_letters.as_ref().map(|letters| &**letters.sink());
+        self.parts.outage.refresh(&*self.parts.source, &*self.parts.sink, letters);
         self.acknowledge(false)
     }
 

@@ -10,11 +10,11 @@ use portcullis_flow::{Completions, Holdback, LaneQueues, Taken};
 
 use super::chain::{Chain, Tally};
 use super::handed::Handed;
+use super::held::{Held, LaneCopy};
 use super::judge::{Judgement, Out, Stayed, judge};
 use super::origin::{OUTPUT, SourceIdentity};
-use super::revoked::{Revoked, Seen};
 use super::slot::AUDIT_WINDOW;
-use super::tap::{At, PlaceOf, Position, Seen as Shown, Sight, Taps, Watching};
+use super::tap::{At, PlaceOf, Position, Seen, Sight, Taps, Watching};
 use super::work::{Completion, Failure, Origin, Way, Work, assignment_of};
 use crate::plugin::Outcome;
 
@@ -38,9 +38,9 @@ pub(super) struct Lane {
     pub(super) source: SourceIdentity,
     pub(super) holdback: Holdback<Work>,
     pub(super) parked: metrics::Gauge,
-    pub(super) revoked: Arc<Revoked>,
+    pub(super) held: Arc<Held>,
     pub(super) handed: Arc<Handed>,
-    pub(super) seen: Seen,
+    pub(super) held_copy: LaneCopy,
     pub(super) audit_full: Arc<AtomicBool>,
     /// Scatters the pauses before retries.
     pub(super) seed: u64,
@@ -64,7 +64,7 @@ impl Lane {
             };
             // Each message can become an event; with the audit full there would be no room for it.
             while self.audit_full.load(Ordering::Relaxed) && !self.queues.is_closed() {
-                std::thread::park_timeout(AUDIT_WAIT);
+                std::thread::sleep(AUDIT_WAIT);
             }
             match self.queues.take(self.index, &mut slice, SLICE, wait) {
                 // The pipeline has ended without these: they are undone and come again.
@@ -151,9 +151,9 @@ impl Lane {
     /// earlier one while it was in work itself waits behind that one: past this stage when it has passed it, else to be asked
     /// again, since what it did not pass may look different then.
     fn step_together(&mut self, step: Step, slice: &mut Vec<Work>, kept: &mut Vec<Work>, tally: &mut Tally) {
-        let (queues, revoked, seen) = (&self.queues, &self.revoked, &mut self.seen);
+        let (queues, held, copy) = (&self.queues, &self.held, &mut self.held_copy);
         let go_on = |work: &Work| {
-            work.stage == step.stage && !queues.is_closed() && !seen.is_gone(revoked, work.token) && !step.is_over()
+            work.stage == step.stage && !queues.is_closed() && !copy.is_gone(held, work.token) && !step.is_over()
         };
         let done = self.chain.process_together(step.stage, slice.drain(..), go_on, self.watching.as_ref());
         for (mut work, outcome) in done {
@@ -252,25 +252,28 @@ impl Lane {
 
     /// Whether nothing of this message may happen any more: the pipeline has ended, or its partition is another's.
     fn is_over(&mut self, token: Token) -> bool {
-        self.queues.is_closed() || self.seen.is_gone(&self.revoked, token)
+        self.queues.is_closed() || self.held_copy.is_gone(&self.held, token)
     }
 
     /// Before it is handed over: the sink may confirm at once, on its own thread.
     fn show(&self, work: &Work) {
         if let Some(watching) = self.watching.as_ref().filter(|watching| watching.wants(At::Sink, work.token)) {
             let sight = Sight::Sent { message: &work.message, place: (self.place)(&work.message) };
-            watching.tell(At::Sink, &Shown { token: work.token, position: Some(Position::of(work)), sight });
+            watching.tell(At::Sink, &Seen { token: work.token, position: Some(Position::of(work)), sight });
         }
     }
 
     /// Hands a message to the sink; a full sink holds the lane, which fills the queue, which stops the intake.
     fn send(&mut self, work: &Work) {
         let origin = work.name.origin(&self.source, (work.partition, work.offset), OUTPUT);
-        self.show(work);
+        let mut is_shown = false;
         loop {
             let Some(mut handed) = self.handed.of(self.index) else { return };
-            if self.queues.is_closed() || self.seen.is_gone(&self.revoked, work.token) {
+            if self.queues.is_closed() || self.held_copy.is_gone(&self.held, work.token) {
                 return;
+            }
+            if !std::mem::replace(&mut is_shown, true) {
+                self.show(work);
             }
             let sent = self.sink.send_from(&work.message, origin, work.token);
             if matches!(sent, Ok(()) | Err(SendError::Refused(_))) {

@@ -6,11 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge, Histogram};
+use portcullis_audit::Scope;
 use portcullis_connector_api::AssignmentId;
 
 use super::Identity;
 use super::assignments::{Assignment, Assignments};
 use super::intake::Parts;
+use super::slot_meters::limit;
 use super::work::{Failure, FailureCode, Origin};
 use crate::telemetry::names::Metric;
 
@@ -35,6 +37,8 @@ pub(super) struct Meters {
     /// By plugin, kind and code; faults are rare, and their combinations are bounded by closed lists: a plugin's own codes are
     /// no label.
     faults: HashMap<(String, &'static str, Option<&'static str>), Counter>,
+    /// Limits of the queue that were met, by kind and level.
+    limits: HashMap<(&'static str, &'static str), Counter>,
     connectors: Vec<(ReadCounts, Vec<Counter>)>,
 }
 
@@ -83,6 +87,7 @@ impl Meters {
             unconfirmed: unconfirmed("sink"),
             unconfirmed_dead_letters: unconfirmed("dead_letter"),
             faults: HashMap::new(),
+            limits: HashMap::new(),
             pipeline,
         }
     }
@@ -135,6 +140,12 @@ impl Meters {
             Metric::Faults.counter(&labels)
         };
         self.faults.entry((plugin.to_owned(), kind, code)).or_insert_with(counter).increment(1);
+    }
+
+    /// The source waits for room in its queue.
+    pub(super) fn queue_full(&mut self, kind: &'static str, scope: Scope) {
+        let (pipeline, scope) = (&self.pipeline, scope.as_str());
+        self.limits.entry((kind, scope)).or_insert_with(|| limit(pipeline, "source", kind, scope)).increment(1);
     }
 
     /// A partition that is another's must not go on counting here.

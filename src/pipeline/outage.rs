@@ -1,8 +1,8 @@
-//! Whether the brokers of a pipeline can be reached, as `/ready` says it.
+//! Whether the brokers of a pipeline can be reached, and what is worse than it should be, as `/ready` says it.
 
 use std::time::{Duration, Instant};
 
-use portcullis_connector_api::{ConnectorError, Sink};
+use portcullis_connector_api::{ConnectorError, Sink, Source};
 
 use crate::telemetry::readiness::Readiness;
 
@@ -35,14 +35,24 @@ impl Outage {
         }
     }
 
-    /// Asks the sinks how they are. Called once a second.
-    pub(super) fn refresh(&mut self, sink: &dyn Sink, dead_letter: Option<&dyn Sink>) {
+    /// Asks source and sinks how they are. Called once a second.
+    pub(super) fn refresh(&mut self, source: &dyn Source, sink: &dyn Sink, dead_letter: Option<&dyn Sink>) {
         if self.last_error.is_some_and(|last| last.elapsed() >= QUIET) {
             self.source_works();
         }
+        self.readiness.degraded(&self.source, source.degraded());
         self.readiness.report(&self.sink, sink.not_ready());
+        self.readiness.degraded(&self.sink, sink.degraded());
         if let Some(dead_letter) = dead_letter {
             self.readiness.report(&self.dead_letter, dead_letter.not_ready());
+            self.readiness.degraded(&self.dead_letter, dead_letter.degraded());
         }
+    }
+}
+
+impl Drop for Outage {
+    fn drop(&mut self) {
+        // Nobody would say any more that it is over.
+        [&self.source, &self.sink, &self.dead_letter].into_iter().for_each(|part| self.readiness.degraded(part, None));
     }
 }

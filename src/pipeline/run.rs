@@ -208,7 +208,7 @@ fn run(blueprint: Blueprint, shared: &Shared, part: &str) -> Result<usize, Pipel
             number,
             source,
             completions,
-            revoked: Arc::default(),
+            held: Arc::default(),
             handed: Arc::new(Handed::by(blueprint.lanes)),
             ends_at: Arc::default(),
             blueprint: &blueprint,
@@ -282,7 +282,7 @@ pub(super) fn retry_while_unreachable<T>(
         }
         let again = Instant::now() + RETRY_START;
         while Instant::now() < again && !stop.requested() {
-            std::thread::park_timeout(RETRY_START / 5);
+            std::thread::sleep(RETRY_START / 5);
         }
     }
     Ok(None)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use portcullis_audit::{Counts, Recorder};
+use portcullis_audit::{Counts, Recorder, Scope, Window, now_ms};
 use portcullis_connector_api::Trace;
 use portcullis_flow::FaultKind;
 use portcullis_net::Egress;
@@ -15,7 +15,7 @@ use super::evidence;
 use super::slot_meters::SlotMeters;
 use super::work::Work;
 use crate::capability::Operation;
-use crate::plugin::{Fault, Instance, LogCut, Outcome};
+use crate::plugin::{Fault, Instance, LogCut, Outcome, TurnsWaited};
 use crate::telemetry::readiness::Readiness;
 
 /// Host calls are written to the audit in windows of this length.
@@ -33,6 +33,10 @@ pub(super) struct Slot {
     lost: u64,
     /// Log lines that were cut since the last time this was recorded, one for each limit that cut some.
     log_cuts: Vec<LogCut>,
+    /// Turns on the processor that were waited for since the last time this was recorded.
+    turns_waited: TurnsWaited,
+    /// When the window of the audit began, in milliseconds since 1970.
+    window_start_ms: u64,
     /// The place whose call decides whether the quarantine is over.
     probe: Option<(usize, Probe)>,
     /// When the window of the audit ends.
@@ -65,6 +69,8 @@ impl Slot {
             places: std::iter::repeat_with(|| None).take(places).collect(),
             lost: 0,
             log_cuts: Vec::new(),
+            turns_waited: TurnsWaited::default(),
+            window_start_ms: now_ms(),
             probe: None,
             next_flush: Instant::now() + AUDIT_WINDOW,
             owed: vec![false; places],
@@ -226,6 +232,13 @@ impl Slot {
                 usage.host_calls.iter().filter(|(called, _)| *called == name).map(|(_, calls)| calls).sum()
             }),
         );
+        let waited = usage.turns_waited;
+        if waited.turns > 0 {
+            self.meters.limit(evidence::CPU_SHARE, Scope::Tenant).increment(waited.turns);
+            self.meters.turn_wait.increment(u64::try_from(waited.time.as_nanos()).unwrap_or(u64::MAX));
+            let (turns, time) = (self.turns_waited.turns + waited.turns, self.turns_waited.time + waited.time);
+            self.turns_waited = TurnsWaited { turns, time, share: waited.share };
+        }
         for cut in usage.log_cuts {
             self.meters.log_cut.increment(cut.bytes);
             match self.log_cuts.iter_mut().find(|other| other.scope == cut.scope) {
@@ -260,9 +273,17 @@ impl Slot {
         self.collect_usage();
         if let Some(egress) = &self.egress {
             self.meters.tell_egress(egress.decisions());
+            // The plugin's own numbers, over all lanes.
+            egress.limits_met().for_each(|(kind, scope, count)| self.meters.limit(kind, scope).absolute(count));
         }
+        let (end_ms, waited) = (now_ms(), std::mem::take(&mut self.turns_waited));
+        let start_ms = std::mem::replace(&mut self.window_start_ms, end_ms);
         let actor = identity.actor(&self.stage.plugin);
         self.counts.flush(recorder, &actor);
+        if waited.turns > 0 {
+            let window = Window { count: waited.turns, start_ms, end_ms };
+            recorder.record(evidence::turns_waited(actor.clone(), &waited, window));
+        }
         for cut in self.log_cuts.drain(..) {
             recorder.record(evidence::log_cut(actor.clone(), cut));
         }

@@ -1,6 +1,9 @@
 //! A plugin's metrics, resolved once for each lane.
 
+use std::collections::HashMap;
+
 use metrics::{Counter, Gauge, Histogram};
+use portcullis_audit::Scope;
 
 use super::Identity;
 use super::chain::Tally;
@@ -18,8 +21,12 @@ pub(super) struct SlotMeters {
     pub(super) quarantined: Gauge,
     pub(super) memory: Gauge,
     pub(super) fuel: Histogram,
+    pub(super) turn_wait: Counter,
     /// `allowed`, `denied`, `quota`.
     egress: [Counter; 3],
+    labels: [String; 2],
+    /// By kind and scope, each made when its limit is met first.
+    limits: HashMap<(&'static str, &'static str), Counter>,
 }
 
 impl SlotMeters {
@@ -38,6 +45,9 @@ impl SlotMeters {
             quarantined: Metric::PluginQuarantined.gauge(&labels),
             memory: Metric::PluginMemory.gauge(&labels),
             fuel: Metric::PluginFuel.histogram(&labels),
+            turn_wait: Metric::PluginTurnWait.counter(&labels),
+            limits: HashMap::new(),
+            labels: labels.map(|(_, value)| value.to_owned()),
             egress: ["allowed", "denied", "quota"]
                 .map(|outcome| Metric::Egress.counter(&[labels[0], labels[1], ("outcome", outcome)])),
         }
@@ -48,6 +58,13 @@ impl SlotMeters {
         for (counter, count) in self.egress.iter().zip(decisions) {
             counter.absolute(count);
         }
+    }
+
+    /// How often a limit was met.
+    pub(super) fn limit(&mut self, kind: &'static str, scope: Scope) -> &Counter {
+        let [pipeline, plugin] = &self.labels;
+        let scope = scope.as_str();
+        self.limits.entry((kind, scope)).or_insert_with(|| limit(pipeline, plugin, kind, scope))
     }
 
     pub(super) fn add(&self, tally: &Tally) {
@@ -65,4 +82,9 @@ impl SlotMeters {
             }
         }
     }
+}
+
+/// How often a limit of a pipeline was met; `plugin` is `source` where it is of no plugin.
+pub(super) fn limit(pipeline: &str, plugin: &str, kind: &'static str, scope: &'static str) -> Counter {
+    Metric::LimitsMet.counter(&[("pipeline", pipeline), ("plugin", plugin), ("kind", kind), ("scope", scope)])
 }

@@ -14,7 +14,7 @@ use super::assignments::Found;
 use super::work::{Failure, Origin, Way, Work, sequence_bits};
 use crate::plugin::Outcome;
 
-pub(crate) use form::{answer, edits, excerpt, head, line};
+pub(crate) use form::{MOST_PAYLOAD_BYTES, answer, arrival, departure, edits, excerpt, line, position};
 
 /// Names where a message goes, for people; none where its sink will refuse it.
 pub type PlaceOf = Arc<dyn Fn(&Message) -> Option<String> + Send + Sync>;
@@ -29,7 +29,8 @@ pub struct Taps {
 
 type Watchers = Vec<Arc<dyn Watcher>>;
 
-/// Somebody who looks. Called on the threads of the path: it must never wait for anything.
+/// Somebody who looks. Called on the threads of the path: in a bridge that runs it must never wait for anything. In a dry run
+/// the path is there for nobody but the reader, and waits for it.
 pub(crate) trait Watcher: Send + Sync {
     /// Asked before anything is copied.
     fn wants(&self, at: At<'_>, token: Token) -> bool;

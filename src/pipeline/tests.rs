@@ -1,5 +1,8 @@
 //! The data path from end to end, on the in-memory broker.
 
+mod answers;
+mod leaving;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -220,7 +223,7 @@ fn a_pipeline_that_stands_still_with_the_nodes_queue_full_shuts_no_other_out() {
     let broker = MemoryBroker::new();
     ["stands", "stands-out", "goes", "goes-out"].iter().for_each(|channel| broker.create(channel, 1));
     broker.inject("stands-out", Fault::FullFor { sends: u64::MAX });
-    let node = Arc::new(QueueSum::new(Bounds { messages: 100, bytes: 1 << 30 }));
+    let node = Arc::new(QueueSum::new(portcullis_flow::QueueLevel::Node, Bounds { messages: 100, bytes: 1 << 30 }));
     let stop = Stop::default();
     let of = |from, to| {
         let mut blueprint = blueprint(&broker, AckMode::Cumulative, (from, to));

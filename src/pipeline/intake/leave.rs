@@ -4,15 +4,16 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use portcullis_connector_api::{AssignmentId, Batch, Budget, ConnectorError, ErrorKind};
+use portcullis_connector_api::{AssignmentId, Batch, Budget, ConnectorError, ErrorKind, Token};
 
 use super::{Intake, KEEP_ALIVE, POLL_WAIT, Stored, Summary};
 use crate::pipeline::PipelineError;
+use crate::pipeline::dead_letter::DeadLetters;
 use crate::pipeline::work::Completion;
 
 /// What a sink that works needs to confirm what was sent, when `drain` is over. The end takes no longer than this and `drain`
 /// together, but for what closes at once.
-const SENDS_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const SENDS_WAIT: Duration = Duration::from_secs(5);
 
 impl Intake {
     /// Waits until the revoked partitions have nothing in work, or for the deadline; moves their positions as far as they
@@ -32,7 +33,7 @@ impl Intake {
             self.parts.completions.wait(POLL_WAIT);
         };
         // From here on the lanes send nothing of them.
-        self.parts.revoked.add(ids);
+        self.parts.held.revoked(ids);
         if open > 0 {
             tracing::warn!(pipeline = %self.parts.identity.name, unfinished = open, lost, "partitions leave with messages in work; their next owner gets them again");
             self.await_sends(ids, &mut completions)?;
@@ -40,6 +41,29 @@ impl Intake {
         if !lost {
             self.acknowledge(true)?;
         }
+        self.let_go(ids)
+    }
+
+    /// Ends assignments whose partitions start again elsewhere, as soon as nothing of them is in work. They are nobody else's,
+    /// so that may take as long as the sink is away; meanwhile nothing more of them comes.
+    pub(super) fn start_over(&mut self) -> Result<(), PipelineError> {
+        if self.starting_over.is_empty() {
+            return Ok(());
+        }
+        let open = |id: &AssignmentId| {
+            let mut of = self.assignments.iter().filter(|assignment| assignment.id == *id);
+            of.any(|assignment| assignment.tracker.outstanding() > 0)
+        };
+        let done: Vec<_> = self.starting_over.iter().copied().filter(|id| !open(id)).collect();
+        if done.is_empty() {
+            return Ok(());
+        }
+        self.parts.held.revoked(&done);
+        self.let_go(&done)
+    }
+
+    fn let_go(&mut self, ids: &[AssignmentId]) -> Result<(), PipelineError> {
+        self.starting_over.retain(|id| !ids.contains(id));
         self.acknowledgements.retain(|entry| !ids.contains(&entry.assignment));
         self.meters.forget_lag(&self.assignments, ids);
         self.assignments.remove(ids);
@@ -117,31 +141,63 @@ impl Intake {
         Ok(Summary { unfinished })
     }
 
-    /// What was sent is stored, or given up, before the source is left. Of what else has come back nothing is carried out:
-    /// those messages come again.
+    /// What was sent is stored, or given up, before the source is left: by the sink and by the dead letter queue. Of what else
+    /// has come back nothing is carried out: those messages come again.
     fn end_sends(&mut self, completions: &mut Vec<Completion>) {
         let deadline = Instant::now() + SENDS_WAIT;
+        let mut given_up = false;
         loop {
-            let mut stored = Stored::default();
-            self.parts.completions.drain(completions);
-            for completion in completions.drain(..) {
-                match completion {
-                    Completion::Stored(token) => self.stored(token, &mut stored),
-                    Completion::Refused(token, _) => self.assignments.confirmed(token),
-                    Completion::Broken(_) => self.sink_is_over = true,
-                    _ => {}
-                }
-            }
-            self.meters.delivered(&stored);
-            let unconfirmed = self.unconfirmed(|_| true);
-            if unconfirmed == 0 {
-                return;
-            }
-            if self.sink_is_over || Instant::now() >= deadline || self.parts.stop.forced() {
+            let is_late = Instant::now() >= deadline || self.parts.stop.forced();
+            self.settle_sends(completions, is_late);
+            let (unconfirmed, letters) = (self.unconfirmed(|_| true), self.letters_under_way());
+            if unconfirmed > 0 && !given_up && (self.sink_is_over || is_late) {
                 tracing::warn!(pipeline = %self.parts.identity.name, unconfirmed, "the sink is given up with messages that it has not confirmed; they come again");
-                return self.parts.sink.abandon();
+                self.parts.sink.abandon();
+                given_up = true;
+            }
+            if (unconfirmed == 0 || given_up) && (letters == 0 || is_late || self.sink_is_over) {
+                return self.give_letters_up(letters);
             }
             self.parts.completions.wait(POLL_WAIT);
+        }
+    }
+
+    fn settle_sends(&mut self, completions: &mut Vec<Completion>, is_late: bool) {
+        let mut stored = Stored::default();
+        self.parts.completions.drain(completions);
+        completions.append(&mut self.deferred);
+        let audit_full = self.parts.audit_full.load(Ordering::Relaxed);
+        for completion in completions.drain(..) {
+            match completion {
+                Completion::Stored(token) => self.stored(token, &mut stored),
+                Completion::Refused(token, _) => self.assignments.confirmed(token),
+                Completion::DeadLettered(..) if audit_full && !is_late => self.deferred.push(completion),
+                // The record is in the queue, so its event is written too.
+                Completion::DeadLettered(token, receipt) => self.lettered(token, receipt),
+                Completion::DeadLetterRefused(token, _) => self.letter_over(token),
+                Completion::Broken(_) => self.sink_is_over = true,
+                Completion::Dropped(_) | Completion::Failed(..) => {}
+            }
+        }
+        self.meters.delivered(&stored);
+    }
+
+    fn letters_under_way(&self) -> usize {
+        self.parts.dead_letters.as_ref().map_or(0, DeadLetters::under_way)
+    }
+
+    /// What is stored after this has no event, so nothing may be.
+    fn give_letters_up(&self, letters: usize) {
+        if let Some(dead_letters) = self.parts.dead_letters.as_ref().filter(|_| letters > 0) {
+            tracing::warn!(pipeline = %self.parts.identity.name, letters, "the dead letter queue is given up with records that it has not confirmed; their messages come again");
+            dead_letters.sink().abandon();
+        }
+    }
+
+    /// The queue has refused a dead letter that is not sent again.
+    pub(super) fn letter_over(&mut self, token: Token) {
+        if let Some(letters) = &mut self.parts.dead_letters {
+            drop(letters.confirmed(token));
         }
     }
 }

@@ -6,7 +6,7 @@ use portcullis_connector_local::envelope;
 use portcullis_flow::FaultKind;
 use serde_json::{Map, Value, json};
 
-use super::{Answer, At, Departure, Seen, Sight};
+use super::{Answer, At, Departure, Position, Seen, Sight};
 use crate::pipeline::Way;
 use crate::pipeline::judge::stable;
 use crate::plugin::{Outcome, tame};
@@ -16,6 +16,8 @@ const MOST_NAMES: usize = 64;
 const NAME_BYTES: usize = 128;
 /// The longest name of a topic, subject or file that is shown.
 const CHANNEL_BYTES: usize = 512;
+/// The most of one message's payload that anybody is shown.
+pub(crate) const MOST_PAYLOAD_BYTES: usize = 64 * 1024;
 
 /// What was seen, as one JSON object. With `payload_bytes` up to so many bytes of key, value and headers.
 pub(crate) fn line(at: At<'_>, seen: &Seen<'_>, payload_bytes: Option<usize>) -> Value {
@@ -31,41 +33,61 @@ pub(crate) fn line(at: At<'_>, seen: &Seen<'_>, payload_bytes: Option<usize>) ->
     }
     put("id", format!("{:x}", seen.token.0).into());
     if let Some(position) = &seen.position {
-        let channel = tame(position.channel, CHANNEL_BYTES);
-        put("position", json!({ "channel": channel, "partition": position.partition, "offset": position.offset }));
+        put("position", self::position(position));
     }
-    let mut message = None;
     match &seen.sight {
-        Sight::Arrived { message: arrived, redelivered, defect } => {
-            message = Some(*arrived);
-            if *redelivered > 0 {
-                put("redelivered", (*redelivered).into());
-            }
-            if let Some(defect) = defect {
-                put("defect", tame(defect, CHANNEL_BYTES).into());
-            }
+        Sight::Arrived { message, redelivered, defect } => {
+            line.extend(arrival(message, *redelivered, *defect, payload_bytes));
         }
         Sight::Answered(answered) => {
-            answer(answered, payload_bytes.is_some()).into_iter().for_each(|(key, value)| put(&key, value));
-            message = Some(answered.after);
+            line.extend(answer(answered, payload_bytes.is_some()));
+            line.extend(content(answered.after, payload_bytes));
         }
-        Sight::Sent { message: sent, place } => {
-            message = Some(*sent);
+        Sight::Sent { message, place } => {
             put("event", "sent".into());
             put("to", place.as_deref().map(|place| tame(place, CHANNEL_BYTES)).into());
+            line.extend(content(message, payload_bytes));
         }
         Sight::Stored(receipt) => stored("stored", *receipt, put),
         Sight::Lettered(receipt) => stored("dead_letter_stored", *receipt, put),
         Sight::Dropped => put("event", "dropped".into()),
-        Sight::Left(departure) => left(departure, payload_bytes.is_some(), put),
-    }
-    if let Some(message) = message {
-        line.insert("message".to_owned(), head(message));
-        if let Some(bytes) = payload_bytes {
-            line.insert("payload".to_owned(), excerpt(message, bytes));
+        Sight::Left(left) => {
+            put("event", event_of(left.way).into());
+            line.extend(departure(left, payload_bytes.is_some()));
         }
     }
     Value::Object(line)
+}
+
+/// Where a message stood at its source.
+pub(crate) fn position(position: &Position<'_>) -> Value {
+    let channel = tame(position.channel, CHANNEL_BYTES);
+    json!({ "channel": channel, "partition": position.partition, "offset": position.offset })
+}
+
+/// A message as it came, perhaps not readable.
+pub(crate) fn arrival(
+    message: &Message,
+    redelivered: u32,
+    defect: Option<&str>,
+    payload_bytes: Option<usize>,
+) -> Map<String, Value> {
+    let mut map = content(message, payload_bytes);
+    if redelivered > 0 {
+        map.insert("redelivered".to_owned(), redelivered.into());
+    }
+    if let Some(defect) = defect {
+        map.insert("defect".to_owned(), tame(defect, CHANNEL_BYTES).into());
+    }
+    map
+}
+
+fn content(message: &Message, payload_bytes: Option<usize>) -> Map<String, Value> {
+    let mut map = Map::from_iter([("message".to_owned(), head(message))]);
+    if let Some(bytes) = payload_bytes {
+        map.insert("payload".to_owned(), excerpt(message, bytes));
+    }
+    map
 }
 
 fn stored(event: &str, receipt: Receipt, mut put: impl FnMut(&str, Value)) {
@@ -74,13 +96,18 @@ fn stored(event: &str, receipt: Receipt, mut put: impl FnMut(&str, Value)) {
     put("offset", receipt.offset.into());
 }
 
-fn left(departure: &Departure<'_>, with_payload: bool, mut put: impl FnMut(&str, Value)) {
-    let event = match departure.way {
+fn event_of(way: Way) -> &'static str {
+    match way {
         Way::DeadLetter => "dead_letter",
         Way::Drop => "dropped",
         Way::Stop => "stopped",
-    };
-    put("event", event.into());
+    }
+}
+
+/// Why a message does not go to the sink, and who says so.
+pub(crate) fn departure(departure: &Departure<'_>, with_payload: bool) -> Map<String, Value> {
+    let mut map = Map::new();
+    let mut put = |key: &str, value: Value| drop(map.insert(key.to_owned(), value));
     put("stage", departure.stage.into());
     if let Some(plugin) = departure.plugin {
         put("plugin", plugin.into());
@@ -90,6 +117,7 @@ fn left(departure: &Departure<'_>, with_payload: bool, mut put: impl FnMut(&str,
     if with_payload {
         put("detail", tame(departure.detail, CHANNEL_BYTES).into());
     }
+    map
 }
 
 /// What a plugin answered: verdict, code, edits and cost.
@@ -129,7 +157,7 @@ pub(crate) fn answer(answer: &Answer<'_>, with_payload: bool) -> Map<String, Val
 }
 
 /// A message without its payload: where it is from, how large its parts are and how its headers are called.
-pub(crate) fn head(message: &Message) -> Value {
+fn head(message: &Message) -> Value {
     let length = |bytes: &Option<Bytes>| bytes.as_ref().map(Bytes::len);
     let names: Vec<String> = message.headers.iter().take(MOST_NAMES).map(name_of).collect();
     let mut head = json!({
@@ -212,7 +240,6 @@ mod tests {
     use portcullis_connector_api::{Channel, Token};
 
     use super::*;
-    use crate::pipeline::tap::Position;
     use crate::plugin::Reason;
 
     fn message() -> Message {

@@ -1,4 +1,4 @@
-//! Which assignments are gone, as the lanes see it. Work of a partition that another bridge has taken over must not leave
+//! Which assignments are ours, as the lanes see it. Work of a partition that another bridge has taken over must not leave
 //! any more: it would overtake what the new owner has sent.
 
 use std::collections::HashSet;
@@ -9,20 +9,20 @@ use portcullis_connector_api::{AssignmentId, Token};
 
 use super::work::assignment_of;
 
-/// Written by the intake at each assignment, before its first message, and at each revocation. It holds what is ours: what
-/// is gone has no end.
+/// Written by the intake at each assignment, before its first message, and at each revocation. What is gone has no end, so it
+/// is not what is held here.
 #[derive(Debug, Default)]
-pub(super) struct Revoked {
+pub(super) struct Held {
     changes: AtomicU64,
     ours: Mutex<HashSet<AssignmentId>>,
 }
 
-impl Revoked {
+impl Held {
     pub(super) fn assigned(&self, id: AssignmentId) {
         self.change(|ours| ours.extend([id]));
     }
 
-    pub(super) fn add(&self, gone: &[AssignmentId]) {
+    pub(super) fn revoked(&self, gone: &[AssignmentId]) {
         self.change(|ours| ours.retain(|id| !gone.contains(id)));
     }
 
@@ -34,20 +34,20 @@ impl Revoked {
 
 /// A lane's own copy: while nothing changes, a look costs one load.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct LaneCopy {
     changes: u64,
     ours: HashSet<AssignmentId>,
     /// The last one found: neighbours in a slice mostly share a partition.
     last: Option<AssignmentId>,
 }
 
-impl Seen {
+impl LaneCopy {
     /// Whether the message of this token is not ours any more.
-    pub(super) fn is_gone(&mut self, revoked: &Revoked, token: Token) -> bool {
-        let changes = revoked.changes.load(Ordering::Acquire);
+    pub(super) fn is_gone(&mut self, held: &Held, token: Token) -> bool {
+        let changes = held.changes.load(Ordering::Acquire);
         if changes != self.changes {
             self.changes = changes;
-            self.ours.clone_from(&revoked.ours.lock().unwrap_or_else(PoisonError::into_inner));
+            self.ours.clone_from(&held.ours.lock().unwrap_or_else(PoisonError::into_inner));
             self.last = None;
         }
         let id = assignment_of(token);
@@ -71,24 +71,24 @@ mod tests {
 
     #[test]
     fn a_lane_sees_a_revocation_at_its_next_look() {
-        let (revoked, mut seen) = (Revoked::default(), Seen::default());
-        (1..=3).for_each(|id| revoked.assigned(AssignmentId(id)));
-        assert!(!seen.is_gone(&revoked, of(1)) && !seen.is_gone(&revoked, of(1)));
-        revoked.add(&[AssignmentId(1), AssignmentId(3)]);
-        assert!(seen.is_gone(&revoked, of(1)) && seen.is_gone(&revoked, of(3)) && !seen.is_gone(&revoked, of(2)));
+        let (held, mut copy) = (Held::default(), LaneCopy::default());
+        (1..=3).for_each(|id| held.assigned(AssignmentId(id)));
+        assert!(!copy.is_gone(&held, of(1)) && !copy.is_gone(&held, of(1)));
+        held.revoked(&[AssignmentId(1), AssignmentId(3)]);
+        assert!(copy.is_gone(&held, of(1)) && copy.is_gone(&held, of(3)) && !copy.is_gone(&held, of(2)));
     }
 
     #[test]
     fn ten_thousand_revocations_leave_no_more_than_what_is_ours() {
-        let (revoked, mut seen) = (Revoked::default(), Seen::default());
-        revoked.assigned(AssignmentId(1));
+        let (held, mut copy) = (Held::default(), LaneCopy::default());
+        held.assigned(AssignmentId(1));
         for id in 2..10_002 {
-            revoked.assigned(AssignmentId(id));
-            assert!(!seen.is_gone(&revoked, of(id)));
-            revoked.add(&[AssignmentId(id)]);
-            assert!(seen.is_gone(&revoked, of(id)));
+            held.assigned(AssignmentId(id));
+            assert!(!copy.is_gone(&held, of(id)));
+            held.revoked(&[AssignmentId(id)]);
+            assert!(copy.is_gone(&held, of(id)));
         }
-        assert!(seen.is_gone(&revoked, of(2)) && !seen.is_gone(&revoked, of(1)));
-        assert_eq!((seen.ours.len(), revoked.ours.lock().unwrap().len()), (1, 1));
+        assert!(copy.is_gone(&held, of(2)) && !copy.is_gone(&held, of(1)));
+        assert_eq!((copy.ours.len(), held.ours.lock().unwrap().len()), (1, 1));
     }
 }
