@@ -156,7 +156,7 @@ fn watch(recorder: &Recorder, full: Arc<AtomicBool>, readiness: Readiness) -> st
             }
             lost.absolute(status.lost_events);
             readiness.report("audit", status.fault);
-            std::thread::park_timeout(WATCH);
+            std::thread::sleep(WATCH);
         }
     })?;
     Ok(())

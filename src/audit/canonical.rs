@@ -62,7 +62,10 @@ fn write_value(out: &mut Vec<u8>, value: &Value, depth: usize) -> Result<(), Can
 fn write_object(out: &mut Vec<u8>, members: &Map<String, Value>, depth: usize) -> Result<(), CanonicalError> {
     let mut sorted: Vec<_> = members.iter().collect();
     // By UTF-16 code units, not by code points: U+1F600 (d83d de00) comes before U+FB33.
-    sorted.sort_by(|(left, _), (right, _)| left.encode_utf16().cmp(right.encode_utf16()));
+    sorted.sort_by(|(left, _), (right, _)| match left.is_ascii() && right.is_ascii() {
+        true => left.cmp(right),
+        false => left.encode_utf16().cmp(right.encode_utf16()),
+    });
     out.push(b'{');
     for (index, (name, value)) in sorted.into_iter().enumerate() {
         if index > 0 {
@@ -88,9 +91,9 @@ fn integer(number: &Number) -> Result<String, CanonicalError> {
 fn write_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     // Runs between escapes are copied whole: most of the writer's time was spent here byte by byte.
-    for run in text.as_bytes().split_inclusive(|byte| matches!(byte, 0..=0x1f | b'"' | b'\\')) {
+    for run in text.as_bytes().split_inclusive(|byte| is_escaped(*byte)) {
         match run.split_last() {
-            Some((last @ (0..=0x1f | b'"' | b'\\'), before)) => {
+            Some((last, before)) if is_escaped(*last) => {
                 out.extend_from_slice(before);
                 write_escape(out, *last);
             }
@@ -98,6 +101,10 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
         }
     }
     out.push(b'"');
+}
+
+fn is_escaped(byte: u8) -> bool {
+    matches!(byte, 0..=0x1f | b'"' | b'\\')
 }
 
 fn write_escape(out: &mut Vec<u8>, byte: u8) {

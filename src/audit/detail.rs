@@ -176,7 +176,7 @@ pub struct Budget {
 }
 
 /// What a limit is counted over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Scope {
     /// One call.
@@ -185,6 +185,8 @@ pub enum Scope {
     Instance,
     /// All instances of the plugin.
     Plugin,
+    /// What one source of the pipeline has brought in.
+    Pipeline,
     /// All plugins of the tenant.
     Tenant,
     /// The whole process.
@@ -198,6 +200,7 @@ impl Scope {
             Self::Invocation => "invocation",
             Self::Instance => "instance",
             Self::Plugin => "plugin",
+            Self::Pipeline => "pipeline",
             Self::Tenant => "tenant",
             Self::Node => "node",
         }

@@ -21,6 +21,10 @@ pub struct Tamed<'a> {
 /// Escapes what could forge a line, colour a terminal or reorder what a reviewer reads, and cuts the result to `max_bytes`,
 /// never inside a character and never inside an escape. A backslash stays as it is, so that taming twice changes nothing.
 pub fn tame(text: &str, max_bytes: usize) -> Tamed<'_> {
+    // Nearly every text: all bytes are looked at, since that takes less than to stop at the first that is not plain.
+    if text.len() <= max_bytes && text.bytes().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~')) {
+        return Tamed { text: Cow::Borrowed(text), truncated: false };
+    }
     if !text.chars().take(max_bytes).any(is_unsafe) {
         let end = text.floor_char_boundary(max_bytes);
         return Tamed { text: Cow::Borrowed(text.get(..end).unwrap_or_default()), truncated: end < text.len() };

@@ -59,22 +59,8 @@ pub(crate) enum Fact {
         instance: Option<Untrusted>,
         discarded: bool,
     },
-    Budget {
-        kind: &'static str,
-        limit: Option<u64>,
-        used: Option<u64>,
-        scope: Scope,
-        detail: Untrusted,
-        window: Option<Window>,
-    },
-    Quarantined {
-        kind: &'static str,
-        code: Untrusted,
-        channel: Untrusted,
-        letter: Option<Letter>,
-        truncated: bool,
-        attempts: u32,
-    },
+    Budget(Met),
+    Quarantined(Quarantined),
     HostCall(HostCall),
     ConfigRejected {
         slug: Untrusted,
@@ -83,6 +69,28 @@ pub(crate) enum Fact {
     },
     /// Boxed, because the queue moves events under its lock.
     Network(Box<Network>),
+}
+
+/// A limit that was met.
+#[derive(Clone, Debug)]
+pub(crate) struct Met {
+    pub(crate) kind: &'static str,
+    pub(crate) limit: Option<u64>,
+    pub(crate) used: Option<u64>,
+    pub(crate) scope: Scope,
+    pub(crate) detail: Untrusted,
+    pub(crate) window: Option<Window>,
+}
+
+/// A record that went to the dead letter queue.
+#[derive(Clone, Debug)]
+pub(crate) struct Quarantined {
+    pub(crate) kind: &'static str,
+    pub(crate) code: Untrusted,
+    pub(crate) channel: Untrusted,
+    pub(crate) letter: Option<Letter>,
+    pub(crate) truncated: bool,
+    pub(crate) attempts: u32,
 }
 
 /// Events that could not be recorded.
@@ -139,11 +147,11 @@ impl Event {
         Self::new(plugin, Fact::Trapped { kind, detail: Untrusted::new(detail, DETAIL_BYTES), instance, discarded })
     }
 
-    /// `budget.exceeded`: a call met a limit. Add the record in work with [`Event::about`].
-    pub fn budget_exceeded(plugin: Actor, budget: Budget) -> Self {
+    /// `budget.exceeded`: a call met a limit, or a pipeline. Add the record in work with [`Event::about`].
+    pub fn budget_exceeded(actor: Actor, budget: Budget) -> Self {
         let Budget { kind, limit, used, scope, detail, window } = budget;
         let detail = Untrusted::new(detail, DETAIL_BYTES);
-        Self::new(plugin, Fact::Budget { kind, limit, used, scope, detail, window })
+        Self::new(actor, Fact::Budget(Met { kind, limit, used, scope, detail, window }))
     }
 
     /// `record.quarantined`: a record went to the dead letter queue. `source` is `pipeline/topic-partition@offset`.
@@ -152,8 +160,8 @@ impl Event {
         let name = |text| Untrusted::new(text, NAME_BYTES);
         let letter = dead_letter.map(|letter| Letter { queue: name(letter.queue), position: name(letter.position) });
         let code = Untrusted::new(code, CODE_BYTES);
-        let fact = Fact::Quarantined { kind, code, channel: name(channel), letter, truncated, attempts };
-        Self::new(actor, fact).about(source)
+        let fact = Quarantined { kind, code, channel: name(channel), letter, truncated, attempts };
+        Self::new(actor, Fact::Quarantined(fact)).about(source)
     }
 
     /// `host.call`: calls of a granted host function over a window. [`crate::Counts`] makes these.
@@ -194,8 +202,8 @@ impl Event {
             Fact::Stopped => Code::PluginStopped,
             Fact::Disabled { .. } => Code::PluginDisabled,
             Fact::Trapped { .. } => Code::PluginTrapped,
-            Fact::Budget { .. } => Code::BudgetExceeded,
-            Fact::Quarantined { .. } => Code::RecordQuarantined,
+            Fact::Budget(_) => Code::BudgetExceeded,
+            Fact::Quarantined(_) => Code::RecordQuarantined,
             Fact::HostCall(_) => Code::HostCall,
             Fact::ConfigRejected { .. } => Code::ConfigRejected,
             Fact::Network(network) => network.code(),
@@ -216,7 +224,7 @@ impl Event {
         match &self.fact {
             Fact::HostCall(calls) => calls.count,
             Fact::Network(network) => network.weight(),
-            Fact::Budget { window: Some(window), .. } => window.count,
+            Fact::Budget(Met { window: Some(window), .. }) => window.count,
             _ => 1,
         }
     }

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 use crate::detail::{HostCall, Mode, Scope};
-use crate::event::{Event, Fact, Loss};
+use crate::escape::Untrusted;
+use crate::event::{Event, Fact, Loss, Met, Quarantined};
 use crate::network::{self, Window};
 use crate::ocsf::{Stamp, bridge};
 use crate::text::{Text, integer, object, put};
@@ -48,8 +49,8 @@ pub(crate) fn fact(
             put(unmapped, "instance", about);
             format!("plugin call trapped: {kind}")
         }
-        Fact::Budget { .. } => budget(members, unmapped, &event.fact, text),
-        Fact::Quarantined { .. } => quarantined(members, unmapped, event, text),
+        Fact::Budget(met) => budget(members, unmapped, met, text),
+        Fact::Quarantined(record) => quarantined(members, unmapped, record, event.source.as_ref(), text),
         Fact::HostCall(calls) => host_call(members, calls, stamp, text),
         Fact::ConfigRejected { slug, at, detail } => {
             let resource = object([("type", "configuration".into()), ("name", text.untrusted(at))]);
@@ -90,8 +91,8 @@ fn boot(
     format!("audit chain {} started", stamp.chain_uid)
 }
 
-fn budget(members: &mut Map<String, Value>, unmapped: &mut Map<String, Value>, fact: &Fact, text: &mut Text) -> String {
-    let Fact::Budget { kind, limit, used, scope, detail, window } = fact else { return String::new() };
+fn budget(members: &mut Map<String, Value>, unmapped: &mut Map<String, Value>, met: &Met, text: &mut Text) -> String {
+    let Met { kind, limit, used, scope, detail, window } = met;
     if let Some(Window { count, start_ms, end_ms }) = window {
         put(members, "count", integer(*count));
         put(members, "start_time", integer(*start_ms));
@@ -109,7 +110,9 @@ fn budget(members: &mut Map<String, Value>, unmapped: &mut Map<String, Value>, f
         // What is past it is left out, and the message passes.
         Scope::Invocation if *kind == "log.bytes" => format!("{kind} limit of a call met"),
         Scope::Invocation | Scope::Instance => format!("{kind} limit exceeded; {} terminated", scope.as_str()),
-        Scope::Plugin | Scope::Tenant | Scope::Node => format!("{kind} limit of the {} met", scope.as_str()),
+        Scope::Plugin | Scope::Pipeline | Scope::Tenant | Scope::Node => {
+            format!("{kind} limit of the {} met", scope.as_str())
+        }
     }
 }
 
@@ -125,13 +128,12 @@ fn losses(members: &mut Map<String, Value>, unmapped: &mut Map<String, Value>, l
 fn quarantined(
     members: &mut Map<String, Value>,
     unmapped: &mut Map<String, Value>,
-    event: &Event,
+    record: &Quarantined,
+    source: Option<&Untrusted>,
     text: &mut Text,
 ) -> String {
-    let Fact::Quarantined { kind, code, channel, letter, truncated, attempts } = &event.fact else {
-        return String::new();
-    };
-    let source = event.source.as_ref().map(|source| text.untrusted(source)).unwrap_or_default();
+    let Quarantined { kind, code, channel, letter, truncated, attempts } = record;
+    let source = source.map(|source| text.untrusted(source)).unwrap_or_default();
     let path = source.as_str().unwrap_or_default();
     // Without the pipeline: the coordinates alone, as the broker's tools spell them.
     let record = path.split_once('/').map_or(path, |(_, record)| record).to_owned();

@@ -14,6 +14,7 @@ mod denials;
 mod detail;
 mod escape;
 mod event;
+mod excesses;
 mod facts;
 mod file;
 mod memory;
@@ -44,6 +45,7 @@ pub use detail::{
 };
 pub use escape::{Tamed, tame};
 pub use event::Event;
+pub use excesses::Excesses;
 pub use file::{FileStore, FileStoreError};
 pub use memory::MemoryStore;
 pub use network::{

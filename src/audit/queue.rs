@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::mem;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -47,6 +48,9 @@ pub(crate) struct Queue {
     filled: Condvar,
     /// For callers: there is room, or the end.
     room: Condvar,
+    /// Whether an intent has room, as of the last change under the lock: each request asks that first, and takes the lock only where
+    /// it has none.
+    has_room: AtomicBool,
     pub(crate) progress: Progress,
 }
 
@@ -92,7 +96,13 @@ impl Queue {
             closing: None,
         };
         let progress = Progress::default();
-        Self { capacity, state: Mutex::new(state), filled: Condvar::new(), room: Condvar::new(), progress }
+        let (filled, room, has_room) = (Condvar::new(), Condvar::new(), AtomicBool::new(true));
+        Self { capacity, state: Mutex::new(state), filled, room, has_room, progress }
+    }
+
+    /// Events that have room.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// An empty buffer for [`Self::take`].
@@ -130,12 +140,17 @@ impl Queue {
 
     fn enqueue(&self, mut state: MutexGuard<'_, State>, event: Event) -> u64 {
         let sequence = state.enqueue(event);
+        self.tell_room(&state);
         let idle = mem::take(&mut state.idle);
         drop(state);
         if idle {
             self.filled.notify_one();
         }
         sequence
+    }
+
+    fn tell_room(&self, state: &State) {
+        self.has_room.store(state.has_room(self.limit(Purpose::Intent)), Ordering::Release);
     }
 
     /// Events of that purpose that may wait.
@@ -167,6 +182,7 @@ impl Queue {
     pub(crate) fn take(&self, taken: &mut VecDeque<(u64, Event)>, idle: bool) -> Option<Instant> {
         let mut state = self.lock();
         state.held = taken.len();
+        self.tell_room(&state);
         // Before the wait: callers may wait for the room of the last events that were built, and then nothing comes.
         if state.waiting > 0 {
             self.room.notify_all();
@@ -200,13 +216,15 @@ impl Queue {
                 state.enqueue(event);
             }
             state.closing = Some(until);
+            self.tell_room(&state);
         }
         drop(self.wake_tasks(state));
         self.filled.notify_all();
         self.room.notify_all();
     }
 
-    /// Lets the writer wait after the store has failed. Ends early when the queue is closed meanwhile.
+    /// Lets the writer wait, after the store has failed or for events to gather: none of them wakes it. Ends early when the queue
+    /// is closed meanwhile.
     pub(crate) fn pause(&self, wait: Duration) {
         let state = self.lock();
         let closed = state.closing.is_some();
@@ -239,6 +257,11 @@ impl State {
     /// Places that are taken.
     fn used(&self) -> usize {
         self.events.len() + self.held
+    }
+
+    /// Whether there is room within a limit, or nothing will ever be taken again.
+    fn has_room(&self, limit: usize) -> bool {
+        self.closing.is_some() || self.used() < limit
     }
 
     fn enqueue(&mut self, mut event: Event) -> u64 {
@@ -285,13 +308,14 @@ impl Future for Room<'_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.task.is_none() && self.queue.has_room.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
         // Cloned before the lock and the one before it dropped after it: both run code of the executor.
         let waker = context.waker().clone();
         let mut state = self.queue.lock();
         let is_new = self.task.is_none_or(|task| !state.tasks.contains_key(&task));
-        let done = state.closing.is_some()
-            || state.used() < self.queue.limit(Purpose::Intent)
-            || (is_new && state.tasks.len() >= MAX_TASKS);
+        let done = state.has_room(self.queue.limit(Purpose::Intent)) || (is_new && state.tasks.len() >= MAX_TASKS);
         let before = if done {
             Some(waker)
         } else {

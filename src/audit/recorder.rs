@@ -80,7 +80,7 @@ impl Recorder {
         let queue = Arc::new(Queue::new(options.capacity.max(1)));
         let boot = Fact::Boot { mode: options.mode, config_sha256: options.config_sha256 };
         let sequence = queue.push(Event::new(Actor::bridge(), boot), Purpose::Told, options.deadline);
-        let writer = Writer::new(queue.clone(), chain, Box::new(store));
+        let writer = Writer::new(queue.clone(), chain, Box::new(store), options.mode);
         thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run())?;
         let boot = Receipt { queue: queue.clone(), sequence };
         Ok((Self { owner: Arc::new(Owner { queue, deadline: options.deadline }) }, boot))

@@ -218,6 +218,7 @@ pub(crate) fn every_event() -> Vec<Event> {
         Event::budget_exceeded(plugin(), quota(Scope::Plugin)),
         Event::budget_exceeded(plugin(), quota(Scope::Tenant)),
         Event::budget_exceeded(plugin(), quota(Scope::Node)),
+        Event::budget_exceeded(Actor::pipeline(Some("acme".into()), "orders".into()), quota(Scope::Pipeline)),
         Event::config_rejected(Actor::pipeline(None, Arc::from("orders")), fault),
         Event::config_rejected(Actor::bridge(), ConfigFault { slug: text(), at: text(), detail: String::new() }),
     ];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::chain::Chain;
+use crate::detail::Mode;
 use crate::event::Event;
 use crate::queue::Queue;
 use crate::store::{AuditRecord, Store, StoreError};
@@ -15,6 +16,13 @@ const WINDOW: usize = 1024;
 /// Waits between attempts while the store does not work.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// With nothing left to do the writer lets events gather for so long before it asks to be woken. A wake-up is a system call of
+/// the thread that records, which is the one that a plugin waits for, and what came together is synchronised together.
+const GATHER: Duration = Duration::from_millis(1);
+/// More than these in a round, or than this part of the capacity, are a stream that needs no gathering and must not wait for room.
+const FEW: usize = 64;
+const FEW_PART: usize = 8;
+
 /// The wait for a confirmation begins short, since a broker answers within milliseconds, and grows while nothing comes.
 const LONGEST_CONFIRM_WAIT_MS: u64 = 32;
 
@@ -30,12 +38,18 @@ pub(crate) struct Writer {
     appended: usize,
     pause: Duration,
     confirm_wait_ms: u64,
+    /// The most events of a round after which others are let gather; 0 where somebody waits for each.
+    few: usize,
 }
 
 impl Writer {
-    pub(crate) fn new(queue: Arc<Queue>, chain: Chain, store: Box<dyn Store>) -> Self {
+    pub(crate) fn new(queue: Arc<Queue>, chain: Chain, store: Box<dyn Store>, mode: Mode) -> Self {
         let (taken, window) = (queue.buffer(), VecDeque::new());
-        Self { queue, chain, store, taken, window, appended: 0, pause: FIRST_PAUSE, confirm_wait_ms: 1 }
+        let few = match mode {
+            Mode::Buffered | Mode::BestEffort => FEW.min(queue.capacity() / FEW_PART),
+            Mode::Strict | Mode::AckFirst => 0,
+        };
+        Self { queue, chain, store, taken, window, appended: 0, pause: FIRST_PAUSE, confirm_wait_ms: 1, few }
     }
 
     pub(crate) fn run(mut self) {
@@ -43,6 +57,7 @@ impl Writer {
             let idle = self.window.is_empty();
             let closing = self.queue.take(&mut self.taken, idle);
             let ended = closing.is_some() && self.taken.is_empty();
+            let came = self.taken.len();
             while self.window.len() < WINDOW
                 && let Some((sequence, event)) = self.taken.pop_front()
             {
@@ -59,7 +74,12 @@ impl Writer {
                 break;
             }
             match self.exchange() {
-                Ok(()) => self.pause = FIRST_PAUSE,
+                Ok(()) => {
+                    self.pause = FIRST_PAUSE;
+                    if (1..=self.few).contains(&came) && self.window.is_empty() && closing.is_none() {
+                        self.queue.pause(GATHER);
+                    }
+                }
                 Err(error) => self.failed(&error),
             }
         }

@@ -1,5 +1,4 @@
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use portcullis_connector_api::{Bytes, Channel, Headers, Message};
@@ -12,6 +11,7 @@ use super::fault::{HostFault, Reason};
 use super::limiter::Limiter;
 use super::log::LogSink;
 use super::spec::{Clock, Limits, PluginSpec};
+use super::turns::Waits;
 use crate::capability::{Operation, OperationCounts, inert};
 
 /// Bytes that a guest may pass in one host call, where its output limit does not ask for more. wasmtime's own WASI
@@ -46,8 +46,8 @@ pub(crate) struct Guest {
     pub(crate) clock: Clock,
     /// The origin of the monotonic clock: a guest learns nothing of when the machine started.
     pub(crate) started: Instant,
-    /// How long the call in work has waited for a turn on the processor, until the epoch's deadline was moved by it.
-    waited_ms: Arc<AtomicU64>,
+    /// For turns on the processor.
+    waits: Arc<Waits>,
     inert: Option<Box<Inert>>,
     /// The network, where it is linked.
     net: Option<Box<NetGuest>>,
@@ -87,7 +87,7 @@ impl Guest {
             log: Arc::new(LogSink::new(spec)),
             clock: spec.grants.clock.unwrap_or(Clock::Coarse),
             started: Instant::now(),
-            waited_ms: Arc::default(),
+            waits: Arc::default(),
             inert: None,
             net: spec.grants.egress.then(|| Box::new(NetGuest::new(egress.cloned()))),
         }
@@ -165,12 +165,12 @@ impl Guest {
     /// Says when the call that begins now ends: no request lives longer.
     pub(super) fn ends_after(&mut self, deadline: Duration) {
         if let Some(net) = &mut self.net {
-            net.call_ends(Instant::now().checked_add(deadline));
+            net.call_ends(Instant::now().checked_add(deadline), self.waits.held_up_ns());
         }
     }
 
-    pub(super) fn waited_ms(&self) -> &Arc<AtomicU64> {
-        &self.waited_ms
+    pub(super) fn waits(&self) -> &Arc<Waits> {
+        &self.waits
     }
 
     /// Ends a window of the network's events: what was counted since the last time is recorded.

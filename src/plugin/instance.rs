@@ -2,7 +2,6 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use super::link::LinkedPlugin;
 use super::log::LogCut;
 use super::spec::Limits;
 use super::text::tame;
-use super::turns::Turns;
+use super::turns::{self, Turns, TurnsWaited};
 use super::waiting;
 
 /// `configure` may use this many times the fuel and the wall time of one call: it compiles schemas and runs once.
@@ -57,6 +56,8 @@ pub struct Usage {
     /// How often each capability was used since the last time this was asked, exactly, for the `host.call` events. Calls on
     /// the message are not in it.
     pub host_calls: Vec<(&'static str, u64)>,
+    /// Turns on the processor that its calls have waited for since the last time this was asked.
+    pub turns_waited: TurnsWaited,
 }
 
 /// Why an instance could not be made.
@@ -107,9 +108,9 @@ impl Instance {
         let turns = plugin.spec().sums.turns.clone();
         let turns = turns.as_deref();
         if waits.is_some() && turns.is_some() {
-            store.epoch_deadline_callback(|store| match store.data().waited_ms().swap(0, Ordering::Relaxed) {
+            store.epoch_deadline_callback(|store| match store.data().waits().ticks_to_move() {
                 0 => Err(Trap::Interrupt.into()),
-                waited_ms => Ok(UpdateDeadline::Continue(ticks(waited_ms))),
+                more => Ok(UpdateDeadline::Continue(more)),
             });
         }
         let (exports, pre) = (plugin.exports(), plugin.pre());
@@ -216,9 +217,11 @@ impl Instance {
     /// What it has used. Time is not measured here: one look at the clock costs a tenth of a call, so callers time slices.
     pub fn usage(&mut self) -> Usage {
         let (fuel, memory_bytes) = (self.fuel(), self.memory_bytes());
+        let turns_waited = self.store.data().waits().take(self.plugin.spec().sums.turns.as_deref());
         let guest = self.store.data_mut();
         guest.flush_net();
-        Usage { fuel, memory_bytes, log_cuts: guest.log.take_cuts(), host_calls: guest.take_operations().into_named() }
+        let (log_cuts, host_calls) = (guest.log.take_cuts(), guest.take_operations().into_named());
+        Usage { fuel, memory_bytes, log_cuts, host_calls, turns_waited }
     }
 
     /// Fuel of the last call; 0 before the first.
@@ -259,7 +262,10 @@ fn guarded<R>(
     turns: Option<&Turns>,
     call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<R>,
 ) -> Result<R, Fault> {
-    let _turn = turns.map(Turns::take);
+    let turn = turns.map(Turns::take);
+    if let Some(turn) = &turn {
+        store.data().waits().add(turn.waited);
+    }
     arm(store, limits)?;
     let answer = catch_unwind(AssertUnwindSafe(|| call(&mut *store)));
     judge(store, limits, answer)
@@ -276,18 +282,26 @@ async fn guarded_waiting<R>(
     arm(store, limits)?;
     let deadline = Duration::from_millis(limits.deadline_ms);
     store.data_mut().ends_after(deadline);
-    let waited_ms = Arc::clone(store.data().waited_ms());
-    waited_ms.store(0, Ordering::Relaxed);
+    let waits = Arc::clone(store.data().waits());
+    waits.begin();
+    // All polls of a call come from the thread that drives it.
+    let mut seen = turns::waited_here();
     let answer = {
         let mut timer = pin!(tokio::time::sleep(deadline));
         let mut call = pin!(call(&mut *store));
         poll_fn(|context| {
             let turn = turns.map(Turns::take);
-            if let Some(waited) = turn.as_ref().map(|turn| turn.waited).filter(|waited| !waited.is_zero()) {
-                // Other lanes of the tenant had the processor: that is not this call's time.
-                let until = timer.deadline() + waited;
+            if let Some(turn) = &turn {
+                waits.add(turn.waited);
+            }
+            let waited = turns::waited_here();
+            let held_up = waited.saturating_sub(std::mem::replace(&mut seen, waited));
+            if !held_up.is_zero() {
+                // Others had the processor while this call or one beside it waited on this thread: nobody's call has used that
+                // time.
+                let until = timer.deadline() + held_up;
                 timer.as_mut().reset(until);
-                waited_ms.fetch_add(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX) + 1, Ordering::Relaxed);
+                waits.held_up(held_up);
             }
             match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
                 Ok(Poll::Pending) => timer.as_mut().poll(context).map(|()| Ok(Err(Elapsed.into()))),

@@ -1,9 +1,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use portcullis_audit::Scope;
 use portcullis_connector_api::{Headers, Trace};
+use portcullis_flow::Rate;
 
 use super::log_rate::LogRate;
 use super::spec::{Level, PluginSpec};
@@ -118,22 +118,20 @@ impl LogSink {
         }
         // What is written is longer than what the guest said, where that has to be escaped.
         let written = tame(kept, kept.len().saturating_mul(8));
-        match self.without_rate(written.len() as u64 + LINE_BYTES) {
-            None => self.emit(level, &written),
-            Some(cut_bytes) => drop(cut_bytes.fetch_add(kept.len() as u64, Ordering::Relaxed)),
+        match self.take_from_rates(written.len() as u64 + LINE_BYTES) {
+            Ok(()) => self.emit(level, &written),
+            Err(cut_bytes) => drop(cut_bytes.fetch_add(kept.len() as u64, Ordering::Relaxed)),
         }
     }
 
-    /// Takes the bytes of a line from every rate. Or from none: then it is where to count what the first cuts that has no room.
-    fn without_rate(&self, bytes: u64) -> Option<&AtomicU64> {
-        let now = Instant::now();
-        for (number, (rate, cut_bytes)) in self.rates.iter().enumerate() {
-            if !rate.take(bytes, now) {
-                self.rates.iter().take(number).for_each(|(before, _)| before.give_back(bytes));
-                return Some(cut_bytes);
-            }
-        }
-        None
+    /// Takes the bytes of a line from every rate, or from none.
+    ///
+    /// # Errors
+    /// Where to count what the first rate cuts that has no room.
+    fn take_from_rates(&self, bytes: u64) -> Result<(), &AtomicU64> {
+        let taken = Rate::take_of_all(self.rates.iter().map(|(rate, _)| &rate.bytes), bytes);
+        // The place is one of these, so that the call's own counter is never taken for it.
+        taken.map_err(|at| self.rates.get(at).map_or(&self.cut_bytes, |(_, cut_bytes)| cut_bytes))
     }
 
     fn emit(&self, level: Level, text: &str) {
@@ -208,7 +206,10 @@ mod tests {
         }
         assert_eq!(sink.take_cuts(), [LogCut { scope: Scope::Tenant, limit_bytes: 4, bytes: 60 }]);
         let left = 60_000 - 50 - LINE_BYTES;
-        assert!(sink.rates[0].0.take(left, Instant::now()), "what the tenant refused is not the plugin's");
+        assert!(
+            Rate::take_of_all([&sink.rates[0].0.bytes], left).is_ok(),
+            "what the tenant refused is not the plugin's"
+        );
     }
 
     #[test]
@@ -218,7 +219,7 @@ mod tests {
             (1 << 20, vec![(Arc::new(LogRate::new(Scope::Plugin, 100)), AtomicU64::new(0))]);
         let began = sink.rates[0].0.clone();
         (0..1000).for_each(|_| sink.line(Level::Info, ""));
-        assert!(!began.take(2 * LINE_BYTES, Instant::now()), "6,000 bytes are less than 47 lines");
+        assert!(Rate::take_of_all([&began.bytes], 2 * LINE_BYTES).is_err(), "6,000 bytes are less than 47 lines");
         sink.begin(&Headers::default());
         (0..10_000).for_each(|_| sink.line(Level::Info, ""));
         assert!(

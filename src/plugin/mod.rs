@@ -41,7 +41,7 @@ pub use log_rate::LogRate;
 pub use manifest::{Ask, Claimed, Manifest, Wish};
 pub use spec::{Clock, Grants, Level, Limits, PluginSpec};
 pub use sums::{MemorySum, Sums};
-pub use turns::Turns;
+pub use turns::{Turns, TurnsWaited};
 
 pub(crate) use cache::try_cache;
 pub(crate) use contract::{Header, HeaderArgument, MessageHandle, VERSION as CONTRACT_VERSION, interface, version};

@@ -403,6 +403,49 @@ fn a_plugin_that_waits_goes_on_and_one_that_waits_without_end_meets_its_deadline
     assert!(instance.is_spent());
 }
 
+/// A tenant with one turn, whose other plugin computes: what waits for the turn beside a call holds up the call's thread.
+#[test]
+fn a_call_does_not_pay_for_the_time_in_which_a_neighbour_on_its_thread_waits_for_a_turn() {
+    const HELD: Duration = Duration::from_millis(200);
+    const ROUNDS: u32 = 8;
+    let turns = Turns::among(1, &[1]).swap_remove(0);
+    let mut instance = instance_with("uses-wasi", |spec| {
+        spec.grants = Grants { clock: Some(Clock::Coarse), ..Grants::default() };
+        spec.limits.deadline_ms = 800;
+        spec.sums.turns = Some(Arc::clone(&turns));
+    });
+    let (asks, asked) = std::sync::mpsc::sync_channel(1);
+    let (took, taken) = std::sync::mpsc::sync_channel(1);
+    let (never, nothing) = std::sync::mpsc::sync_channel::<()>(1);
+    let (outcome, held_up) = std::thread::scope(|scope| {
+        let turns = &turns;
+        scope.spawn(move || {
+            while let Ok(()) = asked.recv() {
+                let _turn = turns.take();
+                took.send(()).unwrap();
+                assert!(nothing.recv_timeout(HELD).is_err());
+            }
+        });
+        let mut message = of_value("wait");
+        // Its first part runs at once; when its millisecond is over, its thread is held up.
+        let call = instance.process_waiting(&mut message);
+        let neighbour = async {
+            let begun = Instant::now();
+            for _ in 0..ROUNDS {
+                asks.send(()).unwrap();
+                taken.recv().unwrap();
+                drop(turns.take());
+            }
+            drop(asks);
+            begun.elapsed()
+        };
+        waiting::handle().unwrap().block_on(futures_util::future::join(call, neighbour))
+    });
+    drop(never);
+    assert!(held_up >= HELD * (ROUNDS - 1), "{held_up:?}");
+    assert_eq!(outcome, Outcome::Pass);
+}
+
 #[test]
 fn a_plugin_that_hoards_handles_meets_its_limit() {
     let outcome = uses_wasi(60_000).process(&mut of_value("hoard"));

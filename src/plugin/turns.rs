@@ -1,10 +1,13 @@
 //! Turns on the processor. Atomics and no lock but for a lane that has to wait for its turn.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
+
+use super::engine::TICK;
 
 /// How often a lane that waits for a turn looks whether other tenants use theirs.
 const LOOK: Duration = Duration::from_millis(10);
@@ -14,6 +17,17 @@ const QUIET_LOOKS: u32 = 5;
 /// Who has waited for so long is next, whoever comes. Before, a lane that ends one call and begins another may keep its turn:
 /// handing it over after each call would cost more than the call.
 const PATIENCE: Duration = Duration::from_millis(2);
+
+thread_local! {
+    /// How long this thread has waited for turns, since it began.
+    static WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// How long this thread has waited for turns, since it began. Each wait holds up all calls that the thread is driving, so a
+/// call looks at this and not only at its own waits.
+pub(super) fn waited_here() -> Duration {
+    WAITED.get()
+}
 
 /// How many threads may run guest code of one tenant at once. A tenant whose plugins compute without end keeps its own
 /// turns busy and leaves the others' alone; a call that waits for the network holds none.
@@ -107,6 +121,7 @@ impl Turns {
                 self.change_queue(|queue| drop(queue.pop_front()));
                 self.wake_first();
                 turn.waited = begun.elapsed();
+                WAITED.set(WAITED.get().saturating_add(turn.waited));
                 return turn;
             }
             if is_first && begun.elapsed() >= PATIENCE {
@@ -205,6 +220,66 @@ impl Processor {
     }
 }
 
+/// How calls of one instance have waited for their turns. The waits of a call are known where its store is borrowed.
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    /// How long the call in work was held up, in nanoseconds, by its own waits and those of other calls on its thread.
+    held_up_ns: Arc<AtomicU64>,
+    /// By how much of that the epoch's deadline was moved.
+    moved_ticks: AtomicU64,
+    turns: AtomicU64,
+    nanoseconds: AtomicU64,
+}
+
+/// Turns that were waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TurnsWaited {
+    /// How many.
+    pub turns: u64,
+    /// How long, in all.
+    pub time: Duration,
+    /// How many turns their tenant has.
+    pub share: u64,
+}
+
+impl Waits {
+    /// A call begins.
+    pub(super) fn begin(&self) {
+        self.held_up_ns.store(0, Ordering::Relaxed);
+        self.moved_ticks.store(0, Ordering::Relaxed);
+    }
+
+    pub(super) fn held_up(&self, time: Duration) {
+        self.held_up_ns.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn held_up_ns(&self) -> &Arc<AtomicU64> {
+        &self.held_up_ns
+    }
+
+    /// By how much the epoch's deadline is still to be moved. Rounded up once for the whole call: a call that is held up for
+    /// microseconds a thousand times gains a tick, not a thousand.
+    pub(super) fn ticks_to_move(&self) -> u64 {
+        let tick_ns = u64::try_from(TICK.as_nanos()).unwrap_or(u64::MAX);
+        let ticks = self.held_up_ns.load(Ordering::Relaxed).div_ceil(tick_ns);
+        ticks.saturating_sub(self.moved_ticks.swap(ticks, Ordering::Relaxed))
+    }
+
+    pub(super) fn add(&self, waited: Duration) {
+        if !waited.is_zero() {
+            self.turns.fetch_add(1, Ordering::Relaxed);
+            self.nanoseconds.fetch_add(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// What came since the last time.
+    pub(super) fn take(&self, turns: Option<&Turns>) -> TurnsWaited {
+        let [turns_waited, nanoseconds] = [&self.turns, &self.nanoseconds].map(|sum| sum.swap(0, Ordering::Relaxed));
+        let time = Duration::from_nanos(nanoseconds);
+        TurnsWaited { turns: turns_waited, time, share: turns.map_or(0, |turns| turns.own) }
+    }
+}
+
 /// The right to run guest code now.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
@@ -267,6 +342,22 @@ mod tests {
         });
         assert!(most.load(Ordering::SeqCst) <= 2);
         assert_eq!(done.load(Ordering::SeqCst), 16_000);
+    }
+
+    #[test]
+    fn a_thousand_short_waits_move_the_deadline_by_what_was_waited_and_not_by_their_number() {
+        let waits = Waits::default();
+        let moved: u64 = (0..1000)
+            .map(|_| {
+                waits.held_up(Duration::from_micros(10));
+                waits.ticks_to_move()
+            })
+            .sum();
+        assert_eq!(TICK * u32::try_from(moved).unwrap(), Duration::from_millis(10));
+        waits.held_up(Duration::from_nanos(1));
+        assert_eq!((waits.ticks_to_move(), waits.ticks_to_move()), (1, 0), "rounded up, and told once");
+        waits.begin();
+        assert_eq!(waits.ticks_to_move(), 0, "of the call before");
     }
 
     #[test]

@@ -125,24 +125,32 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// What may happen when every step has passed; none for what is never allowed.
-    pub(crate) fn effect(self) -> Option<Effect> {
+    /// What may happen when every step has passed.
+    ///
+    /// # Errors
+    /// Where it would have gone, of what is never allowed.
+    pub(crate) fn effect(self) -> Result<Effect, Target> {
+        let port = self.port;
         match (self.kind, self.name, self.address) {
-            (Kind::Connect(to), ..) => Some(Effect::Connect(to)),
-            (Kind::Datagram(to), ..) => Some(Effect::Datagram(to)),
-            (Kind::Lookup, Some(name), _) => Some(Effect::Lookup(name)),
-            (Kind::Lookup, None, Some(address)) => Some(Effect::Literal(address)),
-            (Kind::Answer(_), Some(name), Some(address)) => Some(Effect::Answer(name, address)),
-            (Kind::Http(http), ..) => Some(Effect::Http(http)),
-            (Kind::Dial(http), _, Some(address)) => Some(Effect::Connect(SocketAddr::new(address, http.port))),
-            (Kind::Hello(..), ..) => Some(Effect::ClientHello),
-            _ => None,
+            (Kind::Connect(to), ..) => Ok(Effect::Connect(to)),
+            (Kind::Datagram(to), ..) => Ok(Effect::Datagram(to)),
+            (Kind::Lookup, Some(name), _) => Ok(Effect::Lookup(name)),
+            (Kind::Lookup, None, Some(address)) => Ok(Effect::Literal(address)),
+            (Kind::Answer(_), Some(name), Some(address)) => Ok(Effect::Answer(name, address)),
+            (Kind::Http(http), ..) => Ok(Effect::Http(http)),
+            (Kind::Dial(http), _, Some(address)) => Ok(Effect::Connect(SocketAddr::new(address, http.port))),
+            (Kind::Hello(..), ..) => Ok(Effect::ClientHello),
+            (_, name, address) => Err(target(name.as_ref(), address, port)),
         }
     }
 
     pub(crate) fn target(&self) -> Target {
-        Target { name: self.name.as_ref().map(Name::to_string), address: self.address, port: self.port }
+        target(self.name.as_ref(), self.address, self.port)
     }
+}
+
+fn target(name: Option<&Name>, address: Option<IpAddr>, port: Option<u16>) -> Target {
+    Target { name: name.map(|name| name.as_str().to_owned()), address, port }
 }
 
 fn misread(unreadable: Unreadable, port: Option<u16>) -> Misread {

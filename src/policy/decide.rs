@@ -241,11 +241,10 @@ fn grant(policy: &Policy, case: Case<'_>, found: Found) -> Decision {
         Kind::Hello(connect, _) => connect.policy_version.clone(),
         _ => policy.version().clone(),
     };
-    let target = case.target();
     let Found { rule, pin, hello, observed } = found;
     match case.effect() {
-        Some(effect) => Decision::Allow(Granted { effect, rule, pin, policy_version, observed, hello }),
-        None => Decision::Deny(Denied { reason: Reason::CapabilityAbsent, nearest: None, target, step: 2 }),
+        Ok(effect) => Decision::Allow(Granted { effect, rule, pin, policy_version, observed, hello }),
+        Err(target) => Decision::Deny(Denied { reason: Reason::CapabilityAbsent, nearest: None, target, step: 2 }),
     }
 }
 

@@ -1,7 +1,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::{Name, Reason};
+use crate::{Host, Name, Reason};
+
+/// Quotas.
+const LAST_STEP: u8 = 7;
 
 /// What was decided.
 #[derive(Clone, Debug)]
@@ -108,7 +111,7 @@ pub struct HttpTarget {
     /// Whether TLS is spoken.
     pub tls: bool,
     /// Name or address.
-    pub host: crate::Host,
+    pub host: Host,
     /// From the authority, else 80 or 443.
     pub port: u16,
     /// Canonical path without the query.
@@ -126,6 +129,27 @@ pub struct Denied {
     pub target: Target,
     /// The step of the order that refused, from 1.
     pub step: u8,
+}
+
+impl Denied {
+    /// What the rules allow and whoever was to carry it out refuses: as the last of the steps. None: it was never decided.
+    pub fn of_effect(reason: Reason, granted: Option<&Granted>) -> Self {
+        Self { reason, nearest: granted.and_then(Granted::rule), target: Target::default(), step: LAST_STEP }
+    }
+
+    /// An HTTP request that was granted where it goes, and is refused for how it is written: as the first of the steps.
+    pub fn of_form(reason: Reason, granted: &Granted) -> Self {
+        let target = match &granted.effect {
+            Effect::Http(HttpTarget { host: Host::Name(name), port, .. }) => {
+                Target { name: Some(name.to_string()), port: Some(*port), ..Target::default() }
+            }
+            Effect::Http(HttpTarget { host: Host::Address(address), port, .. }) => {
+                Target { address: Some(*address), port: Some(*port), ..Target::default() }
+            }
+            _ => Target::default(),
+        };
+        Self { reason, nearest: granted.rule(), target, step: 1 }
+    }
 }
 
 /// A destination for the audit: canonical where the text could be read, never what the guest wrote otherwise.

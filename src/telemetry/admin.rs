@@ -99,12 +99,14 @@ async fn scrape(State(shared): State<Arc<Shared>>) -> String {
 }
 
 async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
-    let not_ready = shared.readiness.not_ready();
+    let (not_ready, degraded) = (shared.readiness.not_ready(), shared.readiness.all_degraded());
+    let line = |state: &str, (part, reason): &(String, String)| format!("{state}: {part}: {reason}\n");
+    let degraded: String = degraded.iter().map(|degraded| line("degraded", degraded)).collect();
     if not_ready.is_empty() {
-        return (StatusCode::OK, "ready\n".to_owned());
+        return (StatusCode::OK, format!("ready\n{degraded}"));
     }
-    let lines = not_ready.iter().map(|(part, reason)| format!("not ready: {part}: {reason}\n")).collect();
-    (StatusCode::SERVICE_UNAVAILABLE, lines)
+    let lines: String = not_ready.iter().map(|not_ready| line("not ready", not_ready)).collect();
+    (StatusCode::SERVICE_UNAVAILABLE, lines + &degraded)
 }
 
 async fn tap(

@@ -25,6 +25,10 @@ pub enum Metric {
     PluginRestarts,
     /// Log bytes of a plugin past its limit, cut and not written.
     PluginLogCut,
+    /// How often a limit was met that makes wait or refuses without a fault, by its kind and the level that has it.
+    LimitsMet,
+    /// Wall time that calls of a plugin have waited for their tenant's turn on the processor, in nanoseconds.
+    PluginTurnWait,
     /// Messages that wait for a lane.
     QueueMessages,
     /// Bytes that wait for a lane.
@@ -51,7 +55,7 @@ pub enum Metric {
     AuditLost,
 }
 
-const ALL: [Metric; 22] = [
+const ALL: [Metric; 24] = [
     Metric::Messages,
     Metric::Bytes,
     Metric::PluginCalls,
@@ -62,6 +66,8 @@ const ALL: [Metric; 22] = [
     Metric::Faults,
     Metric::PluginRestarts,
     Metric::PluginLogCut,
+    Metric::LimitsMet,
+    Metric::PluginTurnWait,
     Metric::QueueMessages,
     Metric::QueueBytes,
     Metric::Unfinished,
@@ -90,6 +96,8 @@ impl Metric {
             Self::Faults => "portcullis_faults_total",
             Self::PluginRestarts => "portcullis_plugin_restarts_total",
             Self::PluginLogCut => "portcullis_plugin_log_cut_bytes_total",
+            Self::LimitsMet => "portcullis_limits_met_total",
+            Self::PluginTurnWait => "portcullis_plugin_turn_wait_nanoseconds_total",
             Self::QueueMessages => "portcullis_queue_messages",
             Self::QueueBytes => "portcullis_queue_bytes",
             Self::Unfinished => "portcullis_unfinished_messages",
@@ -117,6 +125,8 @@ impl Metric {
             Self::Faults => ("faults by kind", Unit::Count),
             Self::PluginRestarts => ("new plugin instances after a fault", Unit::Count),
             Self::PluginLogCut => ("plugin log bytes past the limit", Unit::Bytes),
+            Self::LimitsMet => ("limits met that make wait or refuse without a fault", Unit::Count),
+            Self::PluginTurnWait => ("time waited for the tenant's turn on the processor", Unit::Nanoseconds),
             Self::QueueMessages => ("messages that wait for a lane", Unit::Count),
             Self::QueueBytes => ("bytes that wait for a lane", Unit::Bytes),
             Self::Unfinished => ("messages received and not yet done", Unit::Count),

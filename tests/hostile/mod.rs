@@ -4,6 +4,7 @@
 //!
 //! `calls`: what a call may use up. `compile`: what compiling may use up. `refused`: what does not start. `network`: what wants
 //! out. `http`: what it makes the host hold and send by HTTP. `ending`: what would hold the process. `tenants`: what plugins share.
+//! `waits`: limits over which no call fails, and which are told all the same.
 //! `vectors_*`: the vectors of `tests/attack/egress-vectors.jsonl` that have no executable half, named after their id. E15 (a
 //! policy that changes while a connect is under way) and I08 (audit modes) are about what does not exist yet.
 
@@ -18,3 +19,4 @@ mod tenants;
 mod vectors_http;
 mod vectors_limits;
 mod vectors_sockets;
+mod waits;

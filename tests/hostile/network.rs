@@ -121,7 +121,7 @@ fn lookups_without_end_meet_their_rate() {
     assert!(["deadline", "fuel", "host_calls"].contains(&letters[0].reason.as_str()), "{letters:#?}");
     assert!(ran.count("dns.denied", "quota.dns") > 100, "{:#?}", ran.tally());
     assert_eq!(ran.count("dns.lookup", "") as usize, names.asked().len(), "{:#?}", ran.tally());
-    assert_eq!(budget(ran.events("budget.exceeded")[0])["scope"], "plugin");
+    assert_eq!(budget(ran.budgets()[0])["scope"], "plugin");
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn sockets_that_stay_open_are_bounded_and_end_with_their_instance() {
     refused_with(&ran, "new-socket-limit", 3);
     assert_eq!(ran.count("net.connect.denied", "quota.sockets"), 3, "{:#?}", ran.tally());
     assert_eq!((ran.count("net.connect.allowed", ""), ran.count("net.close", "")), (3, 3), "{:#?}", ran.tally());
-    assert_eq!(ran.events("budget.exceeded")[0]["status_code"], "quota.sockets");
+    assert_eq!(ran.budgets()[0]["status_code"], "quota.sockets");
 }
 
 #[test]

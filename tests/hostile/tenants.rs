@@ -30,7 +30,7 @@ fn two_pipelines_of_a_tenant_share_its_memory() {
     let mut letters = ran.letters("one");
     letters.extend(ran.letters("two"));
     assert!(!letters.is_empty() && letters.iter().all(|letter| letter.reason == "memory"), "{letters:#?}");
-    let events = ran.events("budget.exceeded");
+    let events = ran.budgets();
     assert_eq!(events.len(), letters.len());
     for event in events {
         // The tenant's limit with the tenant's name on it, and not the plugin's own 32 MiB.
@@ -280,7 +280,7 @@ fn messages_that_wait_together_leave_in_their_order() {
 }
 
 /// Waits until `/metrics` shows a piece of text.
-fn shows(running: &mut Running, piece: &str) {
+pub(super) fn shows(running: &mut Running, piece: &str) {
     let mut page = String::new();
     let is_shown = wait_until(LIMIT, || {
         page = metrics(running);

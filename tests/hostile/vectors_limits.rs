@@ -110,7 +110,7 @@ fn h06_a_tenant_at_its_ceiling_takes_nothing_from_another() {
     assert_eq!(opened("bad").0, json!(2));
     assert_eq!(opened("second"), (json!(1), json!("new-socket-limit")));
     assert_eq!(opened("other").0, json!(3));
-    let events = ran.events("budget.exceeded");
+    let events = ran.budgets();
     assert!(!events.is_empty());
     for event in events {
         assert_eq!(
@@ -179,7 +179,7 @@ fn a_flood_of_log_lines_over_many_messages_meets_the_rate_of_its_plugin() {
     let written: usize = ran.finished.stderr.lines().filter(|line| line.contains("logs")).map(str::len).sum();
     let allowed = 4 * 1024 * 60;
     assert!(written < allowed * 2, "{written} bytes, escapes and names of fields included");
-    let of_rate = ran.events("budget.exceeded").into_iter().filter(|event| event["status_code"] == "log.bytes");
+    let of_rate = ran.budgets().into_iter().filter(|event| event["status_code"] == "log.bytes");
     let scopes: Vec<String> = of_rate.map(|event| event["unmapped"]["budget"]["scope"].to_string()).collect();
     assert!(scopes.iter().any(|scope| scope == "\"plugin\""), "{scopes:?}");
 }

@@ -162,5 +162,5 @@ fn datagrams_to_ever_new_peers_meet_the_rate_of_connects() {
     }
     assert_eq!((ran.count("net.udp.allowed", ""), ran.count("net.udp.traffic", "")), (2, 2), "{:#?}", ran.tally());
     assert_eq!(ran.count("net.udp.denied", "quota.connect_rate"), 4, "{:#?}", ran.tally());
-    assert_eq!(ran.events("budget.exceeded")[0]["status_code"], "quota.connect_rate");
+    assert_eq!(ran.budgets()[0]["status_code"], "quota.connect_rate");
 }

@@ -1,4 +1,5 @@
 use std::pin::{Pin, pin};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::task::Wake;
 use std::time::Instant;
@@ -427,4 +428,38 @@ fn a_file_of_events_is_valid_line_by_line() {
     for event in events {
         assert_eq!(crate::schema::faults_of(&event), Vec::<String>::new(), "{event:#}");
     }
+}
+
+/// A store that measures how long after a confirmation the next record comes.
+struct Paced {
+    store: MemoryStore,
+    confirmed: Option<Instant>,
+    gaps: Arc<Mutex<Vec<Duration>>>,
+}
+
+impl Store for Paced {
+    fn append(&mut self, record: &AuditRecord) -> Result<(), StoreError> {
+        self.gaps.lock().unwrap().extend(self.confirmed.take().map(|confirmed| confirmed.elapsed()));
+        self.store.append(record)
+    }
+
+    fn confirmed(&mut self, wait: Duration) -> Result<u64, StoreError> {
+        let confirmed = self.store.confirmed(wait);
+        self.confirmed = Some(Instant::now());
+        confirmed
+    }
+}
+
+#[test]
+fn after_a_few_events_others_are_let_gather_and_wake_nobody() {
+    let gaps: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    let store = Paced { store: MemoryStore::new(), confirmed: None, gaps: Arc::clone(&gaps) };
+    let (recorder, boot) = Recorder::start(context(), Options::default(), store).unwrap();
+    boot.wait(LONG).unwrap();
+    (0..20).for_each(|number| recorder.record(calls(number + 1)).wait(LONG).unwrap());
+    let least = gaps.lock().unwrap().iter().min().copied().unwrap();
+    assert!(least >= Duration::from_millis(1), "{least:?} after the events before it");
+    let begun = Instant::now();
+    assert_eq!(recorder.shutdown(LONG).unwrap().events, 22);
+    assert!(begun.elapsed() < LONG / 2, "the end waits for nobody");
 }

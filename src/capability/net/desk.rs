@@ -49,3 +49,43 @@ impl Resolver {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../docs/egress.md");
+
+    /// Cells of the table of reasons, by reason: what each kind of call is told.
+    fn rows() -> Vec<(&'static str, Vec<&'static str>)> {
+        let table = PAGE.split("\n## ").find(|part| part.starts_with("Reasons and what the plugin is told")).unwrap();
+        let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+        rows.map(|(reason, rest)| (reason, rest.split('|').map(str::trim).collect())).collect()
+    }
+
+    #[test]
+    fn the_manual_lists_every_reason_once_and_no_other() {
+        let rows = rows();
+        let listed: BTreeSet<&str> = rows.iter().map(|(reason, _)| *reason).collect();
+        assert_eq!(listed.len(), rows.len());
+        assert_eq!(listed, Reason::ALL.iter().map(|reason| reason.as_str()).collect());
+        assert!(rows.iter().all(|(_, cells)| cells[0].len() > 5), "each says when");
+    }
+
+    #[test]
+    fn the_manual_names_the_code_that_the_plugin_gets() {
+        for (reason, cells) in rows() {
+            let known = Reason::ALL.iter().find(|known| known.as_str() == reason).unwrap();
+            let kinds = if reason.starts_with("addr.") { Call::Answers } else { Call::Lookup };
+            for (cell, call) in cells[1..].iter().zip([Call::Socket, kinds, Call::Http]) {
+                // A cell without a code of its own says in words where the code comes from.
+                let Some(code) = cell.strip_prefix('`').and_then(|cell| cell.split('`').next()) else { continue };
+                if !reason.starts_with("dns.") && !reason.starts_with("time.") || call == Call::Http {
+                    assert_eq!(code, guest_code(call, *known), "{reason} of {call:?}");
+                }
+            }
+        }
+    }
+}

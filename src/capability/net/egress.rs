@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use portcullis_audit::{Actor, Mode, Recorder, Scope};
-use portcullis_policy::{Decision, Denied, Facts, Granted, Pin, Policy, Quota, Reason, Request, Rule, Target};
+use portcullis_policy::{Decision, Denied, Facts, Granted, Pin, Policy, Quota, Reason, Request, Rule};
 
 use crate::evidence::Evidence;
 use crate::http::{HttpEgress, SecretHeader};
@@ -69,18 +69,19 @@ pub struct NetLimits {
     pub handles: u32,
 }
 
+/// What becomes of what the policy allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effects {
+    /// It happens.
+    Real,
+    /// It is refused and counted, and nothing leaves: a trial.
+    Withheld,
+}
+
 impl Egress {
     /// For one plugin of a pipeline.
-    pub fn new(settings: Settings) -> Arc<Self> {
-        Self::made(settings, None)
-    }
-
-    /// The same for a trial without effects: whatever the policy allows is refused and counted, and nothing leaves.
-    pub fn withholding(settings: Settings) -> Arc<Self> {
-        Self::made(settings, Some(AtomicU64::new(0)))
-    }
-
-    fn made(settings: Settings, withheld: Option<AtomicU64>) -> Arc<Self> {
+    pub fn new(settings: Settings, effects: Effects) -> Arc<Self> {
+        let withheld = (effects == Effects::Withheld).then(AtomicU64::default);
         let limits = BudgetLimits::from(settings.limits);
         let budgets = Budgets::new(Budget::new(Scope::Plugin, limits), &settings.parents);
         let Settings { recorder, actor, mode, policy, .. } = &settings;
@@ -107,8 +108,7 @@ impl Egress {
                 None => Ok(granted),
                 Some(withheld) => {
                     withheld.fetch_add(1, Ordering::Relaxed);
-                    let (reason, target) = (Reason::CapabilityAbsent, Target::default());
-                    Err(Denied { reason, nearest: granted.rule(), target, step: 7 })
+                    Err(Denied::of_effect(Reason::CapabilityAbsent, Some(&granted)))
                 }
             },
             Decision::Deny(denied) => Err(denied),
@@ -122,6 +122,12 @@ impl Egress {
     /// How many requests were allowed, denied, and denied for want of room since the network was opened.
     pub fn decisions(&self) -> [u64; 3] {
         self.evidence.decisions()
+    }
+
+    /// How often each limit of a level was met since the network was opened, as its audit events name it: what was refused for
+    /// it, and what had to wait. Those that never were are left out.
+    pub fn limits_met(&self) -> impl Iterator<Item = (&'static str, Scope, u64)> {
+        self.evidence.limits_met()
     }
 
     /// How many requests were refused only because this is a trial without effects.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use portcullis_audit::{
-    Actor, Attempt, Connection, Decided, Denial, Destination, Event, Mode, Receipt, Recorder, RuleRef, Source, Traffic,
-    Transport, Unavailable,
+    Actor, Attempt, Budget, Connection, Decided, Denial, Destination, Event, Mode, Receipt, Recorder, RuleRef, Scope,
+    Source, Traffic, Transport, Unavailable,
 };
 use portcullis_policy::{Denied, Granted, Policy, Reason, Target};
 use uuid::Uuid;
@@ -24,7 +24,17 @@ pub(crate) struct Evidence {
     denies: Arc<[RuleRef]>,
     policy_version: Arc<str>,
     decisions: Arc<Decisions>,
+    limits: Arc<Limits>,
 }
+
+/// What a plugin can meet of its levels, and what makes it wait.
+const LIMITS: [Reason; 5] =
+    [Reason::QuotaSockets, Reason::QuotaConnectRate, Reason::QuotaDns, Reason::QuotaBytesOut, Reason::QuotaBytesIn];
+const SCOPES: [Scope; 3] = [Scope::Plugin, Scope::Tenant, Scope::Node];
+
+/// How often each limit was met, by the level that had it.
+#[derive(Debug, Default)]
+struct Limits([[AtomicU64; SCOPES.len()]; LIMITS.len()]);
 
 /// How many requests were allowed, refused, and refused for want of room.
 #[derive(Debug, Default)]
@@ -71,6 +81,7 @@ impl Evidence {
             denies: names("deny", policy.denies().iter().map(ToString::to_string).collect()),
             policy_version: Arc::clone(policy.version()),
             decisions: Arc::default(),
+            limits: Arc::default(),
         }
     }
 
@@ -109,6 +120,32 @@ impl Evidence {
             self.decisions.allowed.fetch_add(1, Ordering::Relaxed);
         }
         intent
+    }
+
+    /// Counts that a limit was met.
+    pub(crate) fn met(&self, limit: Reason, scope: Scope) {
+        let counts = LIMITS.into_iter().zip(&self.limits.0).find(|(known, _)| *known == limit);
+        let count = counts.and_then(|(_, counts)| SCOPES.into_iter().zip(counts).find(|(known, _)| *known == scope));
+        if let Some((_, count)) = count {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often each limit was met until now, those left out that never were.
+    pub(crate) fn limits_met(&self) -> impl Iterator<Item = (&'static str, Scope, u64)> {
+        let counts = LIMITS.into_iter().zip(&self.limits.0);
+        let counts = counts.flat_map(|(limit, counts)| {
+            SCOPES
+                .into_iter()
+                .zip(counts)
+                .map(move |(scope, count)| (limit.as_str(), scope, count.load(Ordering::Relaxed)))
+        });
+        counts.filter(|(.., count)| *count > 0)
+    }
+
+    /// The event of limits that were met.
+    pub(crate) fn exceeded(&self, budget: Budget) -> Event {
+        Event::budget_exceeded(self.actor.clone(), budget)
     }
 
     pub(crate) fn decisions(&self) -> [u64; 3] {

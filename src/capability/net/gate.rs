@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use portcullis_audit::{Attempt, Budget as BudgetFact, Denials, Event, Source, Telling, Window, now_ms};
-use portcullis_policy::{Denied, Granted, Quota, Reason, Request, Target};
+use portcullis_audit::{Attempt, Budget as BudgetFact, Denials, Event, Excesses, Source, Telling};
+use portcullis_policy::{Denied, Granted, Quota, Reason, Request};
 
 use crate::egress::Egress;
 use crate::evidence::{Intent, about};
@@ -33,21 +33,7 @@ pub(crate) struct Work {
     pub(crate) answers: Answers,
     pub(crate) cached_lookups: u64,
     denials: Denials,
-    excess: Vec<Excess>,
-}
-
-/// A quota that was met: told once, its repeats counted.
-struct Excess {
-    kind: &'static str,
-    exhausted: Exhausted,
-    repeats: u64,
-    since_ms: u64,
-}
-
-impl Excess {
-    fn is(&self, kind: &'static str, exhausted: Exhausted) -> bool {
-        self.kind == kind && self.exhausted == exhausted
-    }
+    excesses: Excesses,
 }
 
 impl Gate {
@@ -90,7 +76,7 @@ impl Gate {
 
     fn decide_with(&self, request: &Request<'_>, exhausted: Option<Quota>) -> Result<Granted, Denied> {
         let Some(egress) = self.egress() else {
-            return Err(denied(Reason::CapabilityAbsent));
+            return Err(Denied::of_effect(Reason::CapabilityAbsent, None));
         };
         let work = self.work();
         let pins = match request {
@@ -120,7 +106,7 @@ impl Gate {
     fn decide_connect(&self, request: &Request<'_>) -> Result<(Granted, Slot), Denied> {
         let granted = self.decide(request)?;
         let Some(egress) = self.egress() else {
-            return Err(denied(Reason::CapabilityAbsent));
+            return Err(Denied::of_effect(Reason::CapabilityAbsent, None));
         };
         let slot = egress.budgets().slot().map_err(|met| self.over(request, Quota::Sockets, met))?;
         egress.budgets().connect().map_err(|met| self.over(request, Quota::Connects, met))?;
@@ -145,23 +131,20 @@ impl Gate {
         let reason = quota.reason();
         self.exceeded(reason, met);
         // Asked again, so that this refusal is a decision as every other one.
-        self.decide_with(request, Some(quota)).err().unwrap_or_else(|| denied(reason))
+        self.decide_with(request, Some(quota)).err().unwrap_or_else(|| Denied::of_effect(reason, None))
     }
 
     /// Records that a quota was met: the first time at once, then a count for each window.
     pub(crate) fn exceeded(&self, reason: Reason, exhausted: Exhausted) {
         let Some(egress) = self.egress() else { return };
-        let kind = reason.as_str();
+        let evidence = egress.evidence();
+        evidence.met(reason, exhausted.scope);
         let source = self.source();
-        let mut work = self.work();
-        if work.excess.iter().any(|excess| excess.is(kind, exhausted)) {
-            work.exceeded_again(kind, exhausted, 1);
-            return;
-        }
-        work.excess.push(Excess { kind, exhausted, repeats: 0, since_ms: now_ms() });
-        drop(work);
-        if !egress.evidence().refuse(about(budget_event(egress, kind, exhausted, None), source.as_ref())) {
-            self.work().exceeded_again(kind, exhausted, 1);
+        let told = self.work().excesses.add(reason.as_str(), exhausted.scope, exhausted.limit);
+        if let Some(told) = told
+            && !evidence.refuse(about(evidence.exceeded(told.clone()), source.as_ref()))
+        {
+            self.work().excesses.untold(&told);
         }
     }
 
@@ -229,9 +212,10 @@ impl Gate {
         let Some(egress) = self.egress() else { return };
         let (told, exceeded) = self.work().flush();
         self.tell(egress, told);
-        for (kind, exhausted, window) in exceeded {
-            if !egress.evidence().refuse(budget_event(egress, kind, exhausted, Some(window))) {
-                self.work().exceeded_again(kind, exhausted, window.count);
+        let evidence = egress.evidence();
+        for told in exceeded {
+            if !evidence.refuse(evidence.exceeded(told.clone())) {
+                self.work().excesses.untold(&told);
             }
         }
     }
@@ -239,26 +223,8 @@ impl Gate {
 
 impl Work {
     /// What was counted since the last time, to be recorded when the lock is free.
-    fn flush(&mut self) -> (Vec<Telling>, Vec<(&'static str, Exhausted, Window)>) {
-        let mut exceeded = Vec::new();
-        self.excess.retain_mut(|Excess { kind, exhausted, repeats, since_ms }| {
-            let end_ms = now_ms();
-            let window =
-                Window { count: std::mem::take(repeats), start_ms: std::mem::replace(since_ms, end_ms), end_ms };
-            if window.count > 0 {
-                exceeded.push((*kind, *exhausted, window));
-            }
-            window.count > 0
-        });
-        (self.denials.flush(), exceeded)
-    }
-
-    /// A quota that is told as a number at the end of the window.
-    fn exceeded_again(&mut self, kind: &'static str, exhausted: Exhausted, times: u64) {
-        match self.excess.iter_mut().find(|excess| excess.is(kind, exhausted)) {
-            Some(excess) => excess.repeats += times,
-            None => self.excess.push(Excess { kind, exhausted, repeats: times, since_ms: now_ms() }),
-        }
+    fn flush(&mut self) -> (Vec<Telling>, Vec<BudgetFact>) {
+        (self.denials.flush(), self.excesses.flush())
     }
 }
 
@@ -269,22 +235,9 @@ impl Drop for Shared {
             let (told, exceeded) = work.flush();
             let evidence = egress.evidence();
             told.iter().for_each(|telling| evidence.refuse_last(telling.event(evidence.actor())));
-            for (kind, exhausted, window) in exceeded {
-                evidence.refuse_last(budget_event(egress, kind, exhausted, Some(window)));
-            }
+            exceeded.into_iter().for_each(|told| evidence.refuse_last(evidence.exceeded(told)));
         }
     }
-}
-
-fn budget_event(egress: &Arc<Egress>, kind: &'static str, exhausted: Exhausted, window: Option<Window>) -> Event {
-    let Exhausted { scope, limit } = exhausted;
-    let budget = BudgetFact { kind, limit: Some(limit), used: None, scope, detail: kind.to_owned(), window };
-    Event::budget_exceeded(egress.evidence().actor().clone(), budget)
-}
-
-/// A refusal without a decision: there is no policy to ask.
-fn denied(reason: Reason) -> Denied {
-    Denied { reason, nearest: None, target: Target::default(), step: 7 }
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ mod udp;
 mod wasi;
 
 pub use desk::{Call, guest_code};
-pub use egress::{Egress, NetLimits, Settings};
+pub use egress::{Effects, Egress, NetLimits, Settings};
 pub use guest::{NetGuest, Record};
 pub use http::{Secret, SecretError, SecretHeader, link as link_http};
 pub use quota::{Budget, BudgetLimits};

@@ -4,11 +4,11 @@
 mod wait;
 
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use portcullis_audit::Scope;
+use portcullis_flow::{Rate, clock_ns};
 
 use self::wait::Queue;
 pub(crate) use self::wait::{Token, Turn, Waiter};
@@ -177,14 +177,12 @@ impl Budgets {
     }
 
     fn take(&self, units: u64, parts: u64, of: impl Fn(&Budget) -> Option<&Rate>) -> Result<(), Exhausted> {
-        for (taken, budget) in self.0.iter().enumerate() {
-            let Some(rate) = of(budget) else { continue };
-            if !rate.try_take(units) {
-                self.0.iter().take(taken).filter_map(|budget| of(budget)).for_each(|rate| rate.give_back(units));
-                return Err(Exhausted { scope: budget.scope, limit: rate.count / parts });
-            }
-        }
-        Ok(())
+        let rates = || self.0.iter().filter_map(|budget| Some((budget.scope, of(budget)?)));
+        Rate::take_of_all(rates().map(|(_, rate)| rate), units).map_err(|at| {
+            let (scope, limit) =
+                rates().nth(at).map_or((Scope::Plugin, 0), |(scope, rate)| (scope, rate.count() / parts));
+            Exhausted { scope, limit }
+        })
     }
 
     pub(crate) fn bytes_out(&self) -> Throttle {
@@ -213,7 +211,7 @@ impl Throttle {
     pub(crate) fn room(&self) -> Result<usize, Exhausted> {
         let rates = self.rates().map(|(scope, rate)| (rate.available(), scope, rate));
         match rates.min_by_key(|(available, ..)| *available) {
-            Some((0, scope, rate)) => Err(Exhausted { scope, limit: rate.count }),
+            Some((0, scope, rate)) => Err(Exhausted { scope, limit: rate.count() }),
             Some((available, ..)) => Ok(usize::try_from(available).unwrap_or(usize::MAX)),
             None => Ok(usize::MAX),
         }
@@ -241,178 +239,19 @@ impl Throttle {
     }
 }
 
-/// A number in a period as one atomic: the moment at which everything taken will have been earned again. What may be taken at
-/// once is the number itself.
-#[derive(Debug)]
-struct Rate {
-    count: u64,
-    period_ns: u64,
-    /// Nanoseconds since [`clock_ns`]'s origin.
-    paid_until_ns: AtomicU64,
-}
-
-impl Rate {
-    fn new(count: u64, period: Duration) -> Self {
-        let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX).max(1);
-        Self { count, period_ns, paid_until_ns: AtomicU64::new(0) }
-    }
-
-    /// What `units` take of the time. Rounded up, so that no rate is exceeded.
-    fn cost_ns(&self, units: u64) -> u64 {
-        if self.count == 0 {
-            return u64::MAX;
-        }
-        let cost = (u128::from(units) * u128::from(self.period_ns)).div_ceil(u128::from(self.count));
-        u64::try_from(cost).unwrap_or(u64::MAX)
-    }
-
-    fn try_take(&self, units: u64) -> bool {
-        self.try_take_at(units, clock_ns())
-    }
-
-    fn try_take_at(&self, units: u64, now_ns: u64) -> bool {
-        self.take_within(units, now_ns, 0).is_some()
-    }
-
-    /// Takes `units` that will have been earned so long after now, and gives when all that was taken with them will have been
-    /// earned again.
-    fn take_within(&self, units: u64, now_ns: u64, within_ns: u64) -> Option<u64> {
-        let cost = self.cost_ns(units);
-        let latest = self.period_ns.saturating_add(within_ns);
-        let paid = |paid: u64| paid.max(now_ns).checked_add(cost);
-        let taken = |before: u64| paid(before).filter(|after| after - now_ns <= latest);
-        let before = self.paid_until_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).ok()?;
-        paid(before)
-    }
-
-    /// Gives `units` back that were taken up to that mark, as far as it lies ahead: what has been earned again since is there
-    /// already, and would be there twice. Whether anything was given back.
-    fn give_back_of(&self, units: u64, mark_ns: u64, now_ns: u64) -> bool {
-        let cost = self.cost_ns(units).min(mark_ns.saturating_sub(now_ns));
-        self.give_back_ns(cost);
-        cost > 0
-    }
-
-    /// Takes what was used already: may go into debt.
-    fn take(&self, units: u64) {
-        let (now, cost) = (clock_ns(), self.cost_ns(units));
-        let taken = |paid: u64| Some(paid.max(now).saturating_add(cost));
-        // Cannot fail: the closure always gives a value.
-        let _previous = self.paid_until_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken);
-    }
-
-    fn give_back(&self, units: u64) {
-        self.give_back_ns(self.cost_ns(units));
-    }
-
-    fn give_back_ns(&self, cost: u64) {
-        let given = |paid: u64| Some(paid.saturating_sub(cost));
-        // Cannot fail: the closure always gives a value.
-        let _previous = self.paid_until_ns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, given);
-    }
-
-    fn available(&self) -> u64 {
-        self.available_at(clock_ns())
-    }
-
-    fn available_at(&self, now_ns: u64) -> u64 {
-        let owed = self.paid_until_ns.load(Ordering::Relaxed).saturating_sub(now_ns);
-        let earned = u128::from(self.period_ns.saturating_sub(owed)) * u128::from(self.count);
-        u64::try_from(earned / u128::from(self.period_ns)).unwrap_or(u64::MAX)
-    }
-
-    /// How long until `units` may be taken, or all that the rate ever allows at once.
-    fn wait_for(&self, units: u64) -> Duration {
-        let now = clock_ns();
-        let wanted = units.min(self.count).max(1);
-        if self.available_at(now) >= wanted {
-            return Duration::ZERO;
-        }
-        if self.count == 0 {
-            return Duration::from_nanos(self.period_ns);
-        }
-        let owed = self.paid_until_ns.load(Ordering::Relaxed).saturating_sub(now);
-        let short = owed.saturating_add(self.cost_ns(wanted)).saturating_sub(self.period_ns);
-        Duration::from_nanos(short).max(Duration::from_millis(1))
-    }
-}
-
-/// Nanoseconds since the first look at this clock. It does not go back.
-pub(crate) fn clock_ns() -> u64 {
-    static ORIGIN: OnceLock<Instant> = OnceLock::new();
-    u64::try_from(ORIGIN.get_or_init(Instant::now).elapsed().as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Milliseconds of the same clock: what pins and decisions are measured by.
+/// Milliseconds of the rates' clock: what pins and decisions are measured by.
 pub(crate) fn clock_ms() -> u64 {
     clock_ns() / 1_000_000
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     fn budget(scope: Scope, connections: u32) -> Arc<Budget> {
         Budget::new(scope, BudgetLimits { connections: Some(connections), ..BudgetLimits::default() })
-    }
-
-    #[test]
-    fn a_rate_allows_its_number_at_once_and_earns_it_back_in_its_period() {
-        let rate = Rate::new(10, Duration::from_secs(1));
-        let now = 5_000_000_000;
-        assert_eq!(rate.available_at(now), 10);
-        assert!((0..10).all(|_| rate.try_take_at(1, now)));
-        assert!(!rate.try_take_at(1, now));
-        assert_eq!(rate.available_at(now), 0);
-        assert!(!rate.try_take_at(1, now + 99_000_000));
-        assert!(rate.try_take_at(1, now + 100_000_000));
-        assert_eq!(rate.available_at(now + 2_000_000_000), 10);
-    }
-
-    #[test]
-    fn what_is_given_back_after_it_was_earned_again_gives_nothing_more() {
-        let (rate, second) = (Rate::new(10, Duration::from_secs(1)), 1_000_000_000);
-        let begun = 5 * second;
-        let marks: Vec<u64> = (0..8).map(|_| rate.take_within(1, begun, 0).unwrap()).collect();
-        let now = begun + second;
-        assert_eq!((0..20).filter(|_| rate.try_take_at(1, now)).count(), 10);
-        assert!(marks.iter().all(|mark| !rate.give_back_of(1, *mark, now)));
-        assert!(!rate.try_take_at(1, now), "ten in a second, not eighteen");
-
-        // At once it is all given back, and in between what has not been earned yet: never more than the rate.
-        for (after, earned) in [(0, 10), (second / 4, 10), (second / 2, 10)] {
-            let rate = Rate::new(10, Duration::from_secs(1));
-            let marks: Vec<u64> = (0..10).map(|_| rate.take_within(1, begun, 0).unwrap()).collect();
-            for mark in marks {
-                rate.give_back_of(1, mark, begun + after);
-            }
-            assert_eq!((0..20).filter(|_| rate.try_take_at(1, begun + after)).count(), earned);
-        }
-    }
-
-    #[test]
-    fn a_rate_of_nothing_allows_nothing() {
-        let rate = Rate::new(0, Duration::from_secs(1));
-        assert!(!rate.try_take(1));
-        assert_eq!(rate.available(), 0);
-        assert!(rate.wait_for(1) > Duration::ZERO);
-    }
-
-    #[test]
-    fn what_was_used_without_asking_is_a_debt_that_the_next_one_waits_for() {
-        let rate = Rate::new(1000, Duration::from_secs(1));
-        rate.take(3000);
-        assert_eq!(rate.available(), 0);
-        let wait = rate.wait_for(100);
-        assert!(wait > Duration::from_millis(1900) && wait < Duration::from_millis(2200), "{wait:?}");
-    }
-
-    #[test]
-    fn very_high_rates_do_not_overflow() {
-        let rate = Rate::new(u64::MAX, Duration::from_secs(1));
-        assert!(rate.try_take(1 << 40));
-        rate.take(u64::MAX);
-        assert!(!rate.try_take(u64::MAX));
     }
 
     #[test]

@@ -3,11 +3,10 @@ use std::time::Duration;
 
 use portcullis_config::{parse_duration, parse_size};
 
-use crate::pipeline::tap::At;
+use crate::pipeline::tap::{At, MOST_PAYLOAD_BYTES};
 
 /// Bytes of one message's payload that are shown, and the most that may be.
 pub(crate) const PAYLOAD_BYTES: usize = 1024;
-const MOST_PAYLOAD_BYTES: usize = 64 * 1024;
 /// A tap that nobody ends.
 const LONGEST: Duration = Duration::from_secs(3600);
 

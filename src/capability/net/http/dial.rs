@@ -15,7 +15,7 @@ use super::failure::{Code, Failure};
 use super::link::{Driver, Link, Wire};
 use super::place::Try;
 use super::pool::{Idle, Key, Task};
-use super::sender::{Way, refusal, restricts};
+use super::sender::{Way, restricts};
 use super::{Profile, headers, held};
 use crate::dialer::dial;
 use crate::evidence::about;
@@ -81,7 +81,8 @@ impl Way {
         let granted = self.gate.decide(&Request::HttpDial { http: &self.granted, address })?;
         // The rule of an address need not be the one that granted the request.
         if self.overrides && restricts(&self.egress, &granted) {
-            return Err(refusal(Reason::HttpForbiddenHeader, &granted, &self.target));
+            let refused = Denied::of_form(Reason::HttpForbiddenHeader, &self.granted);
+            return Err(Denied { nearest: granted.rule(), ..refused });
         }
         Ok(granted)
     }
@@ -102,7 +103,7 @@ impl Way {
         let word = reason.as_str();
         let is_refusal = ["addr.", "quota.", "rule."].iter().any(|group| word.starts_with(group));
         if is_refusal {
-            return self.refused(&refusal(reason, &self.granted, &self.target));
+            return self.refused(&Denied::of_form(reason, &self.granted));
         }
         let host = Destination { hostname: self.hostname(), ip: None, port: Some(self.target.port) };
         let decided = self.egress.evidence().decided(&self.granted, host);

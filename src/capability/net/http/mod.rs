@@ -22,7 +22,7 @@ mod types;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
@@ -109,6 +109,8 @@ pub(crate) struct HttpGuest {
     home: usize,
     /// When the call that runs must have ended.
     call_ends: Option<Instant>,
+    /// By how much later, in nanoseconds: the time in which the call was held up.
+    held_up_ns: Arc<AtomicU64>,
 }
 
 impl HttpGuest {
@@ -123,7 +125,13 @@ impl HttpGuest {
             by_guest: Arc::default(),
             home: http.map_or(0, |http| http.pool.home()),
             call_ends: None,
+            held_up_ns: Arc::default(),
         }
+    }
+
+    /// When a request that begins now ends at the latest.
+    fn request_ends(&self) -> Option<Instant> {
+        self.call_ends?.checked_add(Duration::from_nanos(self.held_up_ns.load(Ordering::Relaxed)))
     }
 
     /// Takes the mark of a body that is over for the guest.
@@ -134,9 +142,11 @@ impl HttpGuest {
 }
 
 impl NetGuest {
-    /// When the call that begins must have ended: an HTTP request of it ends then at the latest. None: after 30 seconds.
-    pub fn call_ends(&mut self, at: Option<Instant>) {
+    /// When the call that begins must have ended: an HTTP request of it ends then at the latest. None: after 30 seconds. What is
+    /// in `held_up_ns` when a request begins comes on top: time that the call could not use.
+    pub fn call_ends(&mut self, at: Option<Instant>, held_up_ns: &Arc<AtomicU64>) {
         self.http.call_ends = at;
+        self.http.held_up_ns = Arc::clone(held_up_ns);
     }
 }
 

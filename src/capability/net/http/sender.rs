@@ -10,7 +10,7 @@ use http::header::HOST;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use portcullis_audit::{Attempt, HttpCall, Source};
-use portcullis_policy::{Denied, Effect, Granted, Host, HttpTarget, Reason, Request, Target};
+use portcullis_policy::{Denied, Effect, Granted, Host, HttpTarget, Reason, Request};
 use tokio::time::Instant;
 use wasmtime_wasi_http::{RequestOptions, WasiBody};
 
@@ -114,11 +114,11 @@ impl HttpGuest {
         };
         let request = checked.and_then(|()| request(&target, &path, headers, body));
         let request = request.map_err(|reason| {
-            let denied = refusal(reason, &granted, &target);
+            let denied = Denied::of_form(reason, &granted);
             gate.refused(Attempt::Http(call.clone()), &denied, Some(code(reason)));
             Failure::of(reason)
         })?;
-        let times = Times::new(options, self.call_ends);
+        let times = Times::new(options, self.request_ends());
         let (gate, source, by_guest) = (gate.clone(), gate.source(), Arc::clone(&self.by_guest));
         let home = self.home;
         let way = Way { gate, egress, http, home, by_guest, source, granted, target, overrides, call, times };
@@ -134,14 +134,6 @@ pub(super) fn restricts(egress: &Egress, granted: &Granted) -> bool {
 /// What is told of a text that a guest chose the length of.
 fn begin_of(text: &str, bytes: usize) -> String {
     text.get(..text.floor_char_boundary(bytes)).unwrap_or_default().to_owned()
-}
-
-pub(super) fn refusal(reason: Reason, granted: &Granted, to: &HttpTarget) -> Denied {
-    let (name, address) = match &to.host {
-        Host::Name(name) => (Some(name.to_string()), None),
-        Host::Address(address) => (None, Some(*address)),
-    };
-    Denied { reason, nearest: granted.rule(), target: Target { name, address, port: Some(to.port) }, step: 1 }
 }
 
 /// The request as it goes on the wire, but for what is secret.

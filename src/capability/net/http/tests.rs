@@ -151,5 +151,5 @@ fn with(bench: &Bench, change: impl FnOnce(&mut Settings)) -> Arc<Egress> {
         tenant: Arc::clone(&of.tenant),
     };
     change(&mut settings);
-    Egress::new(settings)
+    Egress::new(settings, crate::Effects::Real)
 }

@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use portcullis_audit::Scope;
+use portcullis_flow::clock_ns;
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Budget, Budgets, Exhausted, clock_ns};
+use super::{Budget, Budgets, Exhausted};
 
 /// Who waits at one level.
 #[derive(Debug)]
@@ -157,13 +158,13 @@ impl Budgets {
                 token.marks.push(None);
                 continue;
             };
-            let met = Exhausted { scope: budget.scope, limit: rate.count };
+            let met = Exhausted { scope: budget.scope, limit: rate.count() };
             let Some(mark) = rate.take_within(1, now_ns, within_ns) else {
                 token.take_back();
                 return Err(met);
             };
             token.marks.push(Some(mark));
-            let at = now + Duration::from_nanos((mark - now_ns).saturating_sub(rate.period_ns));
+            let at = now + Duration::from_nanos((mark - now_ns).saturating_sub(rate.period_ns()));
             if at > token.earned.map_or(now, |(slowest, _)| slowest) {
                 token.earned = Some((at, met));
             }

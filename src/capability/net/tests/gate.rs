@@ -186,6 +186,8 @@ async fn a_quota_that_finds_no_room_in_the_audit_is_told_later() {
     }
     gate.flush();
     assert_eq!(bench.lost(), lost);
+    let counted: Vec<_> = bench.egress.limits_met().collect();
+    assert_eq!(counted, [("quota.dns", portcullis_audit::Scope::Plugin, 10)]);
     bench.free_audit();
     tokio::time::timeout(PATIENCE, gate.room()).await.unwrap();
     gate.flush();

@@ -10,7 +10,7 @@ use portcullis_policy::{Policy, PolicyParts, Rule, RuleText};
 use tokio::net::UdpSocket;
 use tokio::runtime::Handle;
 
-use crate::{Budget, Egress, NetLimits, Resolver, ResolverSettings, Servers, Settings};
+use crate::{Budget, Effects, Egress, NetLimits, Resolver, ResolverSettings, Servers, Settings};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -85,19 +85,22 @@ impl Bench {
         };
         let (recorder, _) = Recorder::start(context, options, store.clone()).unwrap();
         let settings = ResolverSettings { servers: Servers::Given(vec![server]), timeout: Duration::from_secs(2) };
-        let egress = Egress::new(Settings {
-            policy: Arc::new(policy(rules)),
-            rule_tls: Vec::new(),
-            secrets: Vec::new(),
-            roots: Arc::new(rustls::RootCertStore::empty()),
-            limits,
-            parents,
-            actor: Actor::plugin(None, "orders".into(), "fx".into(), None),
-            recorder: recorder.clone(),
-            mode,
-            resolver: Resolver::new(settings, Handle::current()).unwrap(),
-            tenant: "acme".into(),
-        });
+        let egress = Egress::new(
+            Settings {
+                policy: Arc::new(policy(rules)),
+                rule_tls: Vec::new(),
+                secrets: Vec::new(),
+                roots: Arc::new(rustls::RootCertStore::empty()),
+                limits,
+                parents,
+                actor: Actor::plugin(None, "orders".into(), "fx".into(), None),
+                recorder: recorder.clone(),
+                mode,
+                resolver: Resolver::new(settings, Handle::current()).unwrap(),
+                tenant: "acme".into(),
+            },
+            Effects::Real,
+        );
         Self { egress, store, recorder, capacity }
     }
 

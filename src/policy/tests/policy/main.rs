@@ -15,6 +15,7 @@ mod grants;
 mod hosts;
 mod iana;
 mod properties;
+mod readers;
 mod rules;
 mod support;
 mod vectors;

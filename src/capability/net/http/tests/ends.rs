@@ -39,6 +39,18 @@ async fn an_answer_that_the_guest_has_seen_enough_of_is_no_failure_and_its_conne
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_has_the_time_in_which_its_call_was_held_up() {
+    let server = Server::start(|_| vec![Step::Wait]).await;
+    let (mut client, _bench) = Client::to(&server);
+    // Its deadline has come; but it stood still for longer than that.
+    client.guest.call_ends = Some(std::time::Instant::now());
+    assert_eq!(client.code(get(server.address, "/")).await, "HTTP-response-timeout");
+    client.guest.held_up_ns.store(60_000_000_000, Ordering::Relaxed);
+    let waits = tokio::time::timeout(Duration::from_millis(300), client.send(get(server.address, "/")));
+    assert!(waits.await.is_err(), "it has a minute");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_nobody_reads_ends_with_its_call() {
     let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\nabc".to_vec();
     let server = Server::start(move |asked| match asked.contains("/whole") {

@@ -1,5 +1,5 @@
-//! What the way costs beside the same client without it. Run by hand: `cargo test --release -p portcullis-net -- --ignored
-//! --nocapture cost`.
+//! What the way costs beside the same client without it. Run by hand: `cargo test --release --workspace --lib -- --ignored
+//! --nocapture cost_of_a_request`.
 
 use std::time::Instant;
 
