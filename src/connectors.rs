@@ -49,7 +49,7 @@ pub enum SourcePlan {
     /// Subjects of core NATS.
     #[cfg(feature = "nats")]
     Nats(Box<portcullis_connector_nats::CoreSourceSettings>),
-    /// A file, standard input, made-up messages or memory.
+    /// A file, standard input or made-up messages.
     Local(local::LocalSource),
 }
 
@@ -66,7 +66,7 @@ pub enum SinkPlan {
     /// Subjects of core NATS.
     #[cfg(feature = "nats")]
     Nats(Box<portcullis_connector_nats::CoreSinkSettings>),
-    /// A file, standard output or memory.
+    /// A file or standard output.
     Local(local::LocalSink),
 }
 
@@ -93,7 +93,9 @@ impl SourcePlan {
             TypedSource::Nats(typed) => nats::source(typed, node).map(|settings| Self::Nats(Box::new(settings))),
             #[cfg(not(feature = "nats"))]
             TypedSource::JetStream(_) | TypedSource::Nats(_) => Err(not_built(&source.at, "nats")),
-            _ => local::source(source).map(Self::Local),
+            TypedSource::File(file) => Ok(Self::Local(local::source_file(file))),
+            TypedSource::Stdio(format) => Ok(Self::Local(local::stdin(format.value))),
+            TypedSource::Generator(typed) => local::generated(&source.at, typed).map(Self::Local),
         }
     }
 
@@ -182,7 +184,8 @@ impl SinkPlan {
             TypedSink::Nats(typed) => nats::sink(typed, node, forbidden).map(|settings| Self::Nats(Box::new(settings))),
             #[cfg(not(feature = "nats"))]
             TypedSink::JetStream(_) | TypedSink::Nats(_) => Err(not_built(&sink.at, "nats")),
-            _ => local::sink(sink).map(Self::Local),
+            TypedSink::File(file) => Ok(Self::Local(local::sink_file(file))),
+            TypedSink::Stdio(format) => Ok(Self::Local(local::stdout(format.value))),
         }
     }
 

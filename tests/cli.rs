@@ -65,9 +65,13 @@ fn check_shows_three_mistakes_at_three_positions_and_ends_with_2() {
 fn check_of_a_good_file_shows_digest_world_and_imports_and_ends_with_0() {
     let ended = run(root(), &["check", "pipelines/orders.yaml"], LIMIT);
     assert_eq!(ended.code(), 0, "{ended:?}");
-    for piece in
-        ["pipeline orders", "at least once", "sha256:", "portcullis:plugin/validat", "portcullis:plugin/messages@0.1.0"]
-    {
+    for piece in [
+        "pipeline orders",
+        "at least once",
+        "sha256:",
+        "portcullis:plugin/validat",
+        "imports portcullis:plugin/messages@0.1.0",
+    ] {
         assert!(ended.stdout.contains(piece), "{piece} is missing in\n{}", ended.stdout);
     }
 }
@@ -139,6 +143,56 @@ fn dev_shows_what_became_of_each_message_of_the_quickstart_and_ends_with_0() {
     for code in ["audit.boot", "plugin.linked", "record.quarantined", "audit.stop"] {
         assert!(summary["audit_events"][code].as_u64().is_some_and(|count| count > 0), "{code}: {summary:#}");
     }
+}
+
+#[test]
+fn dev_writes_the_audit_to_the_file_that_it_was_given_and_counts_what_is_in_it() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("audit.jsonl");
+    let dev = ["dev", "pipelines/orders.yaml", "--audit-file", file.to_str().unwrap()];
+    let count = |code: &str| fs::read_to_string(&file).unwrap().matches(&format!("\"event_code\":\"{code}\"")).count();
+    for runs in [1, 2] {
+        let ended = run(root(), &[&dev[..], &["--format", "json"]].concat(), LIMIT);
+        assert_eq!(ended.code(), 0, "{ended:?}");
+        let summary = ended.json();
+        assert_eq!(summary["audit_events"]["http.denied"], 1, "of this run alone: {summary:#}");
+        assert_eq!(summary["audit_events"]["audit.stop"], 1, "{summary:#}");
+        assert_eq!(["audit.boot", "http.denied", "audit.stop"].map(count), [runs; 3]);
+    }
+    let ended = run(root(), &dev, LIMIT);
+    assert_eq!(ended.code(), 0, "{ended:?}");
+    assert!(ended.stdout.contains(&format!("audit in {}", file.display())), "{}", ended.stdout);
+}
+
+#[test]
+fn dev_leaves_the_evidence_of_what_it_refuses_in_the_file_too() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("p.yaml"), "pipeline: p\nsource: { kafka: { brokers: \"b:1\", topics: [t] } }\n")
+        .unwrap();
+    let ended = run(folder.path(), &["dev", "p.yaml", "--audit-file", "audit.jsonl"], LIMIT);
+    assert_eq!(ended.code(), 2, "{ended:?}");
+    let audit = fs::read_to_string(folder.path().join("audit.jsonl")).unwrap();
+    assert!(audit.contains("config.rejected"), "{audit}");
+}
+
+#[test]
+fn what_is_wrong_on_the_command_line_is_told_without_what_is_right() {
+    let folder = TempDir::new().unwrap();
+    let ended = run(folder.path(), &["run", "p.yaml", "--locked", "--payload"], LIMIT);
+    assert_eq!(ended.code(), 2, "{ended:?}");
+    let usage = ended.stderr.split("Usage:").nth(1).unwrap();
+    assert!(ended.stderr.contains("--dry-run <N>") && usage.contains("portcullis run [OPTIONS] <FILE>"), "{ended:?}");
+    assert!(!usage.contains("--locked") && !usage.contains("--payload"), "{usage}");
+    for wrong in ["my plugin", "a&payload=true"] {
+        let ended = run(folder.path(), &["tap", "p.yaml", "--at", wrong], LIMIT);
+        assert!(ended.code() == 2 && ended.stderr.contains("allowed: `source`, `sink`"), "{ended:?}");
+    }
+    fs::write(folder.path().join("p.yaml"), ENDLESS).unwrap();
+    let mut command = portcullis(folder.path());
+    command.args(["check", "p.yaml"]).env("PORTCULLIS_MODE", "hunter2");
+    let ended = Process::start(&mut command).finish(LIMIT);
+    assert!(ended.code() == 2 && ended.stderr.contains("`${PORTCULLIS_MODE}` is not allowed here"), "{ended:?}");
+    assert!(!ended.stderr.contains("hunter2"), "{ended:?}");
 }
 
 #[test]

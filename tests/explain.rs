@@ -365,3 +365,23 @@ fn the_grants_that_are_suggested_from_an_audit_file_allow_what_was_recorded() {
     let refused = run(folder.path(), &["grants", "suggest", "--audit", "audit.jsonl"], LIMIT);
     assert_eq!((refused.code(), refused.stderr.contains("audit.jsonl:2: error")), (2, true), "{refused:?}");
 }
+
+#[test]
+fn a_refusal_has_a_sentence_and_one_for_the_bridges_own_endpoint_says_which() {
+    let folder = folder(PIPELINE);
+    fs::write(folder.path().join("portcullis.yaml"), "brokers: { main: { kafka: { brokers: \"10.9.8.1:9094\" } } }\n")
+        .unwrap();
+    for (request, endpoint) in [
+        ("tcp://10.9.8.7:9092", "10.9.8.7:9092 is a Kafka broker of pipeline `orders` (pipeline.yaml:2:"),
+        ("tcp://10.9.8.1:9094", "10.9.8.1:9094 is a Kafka broker of profile `main` (portcullis.yaml:1:"),
+        ("GET http://127.0.0.1:9464/metrics", "127.0.0.1:9464 is the admin endpoint (the default)"),
+    ] {
+        let decided = decided(folder.path(), request, &[]);
+        assert_eq!(decided["reason"], "addr.self", "{request}: {decided:#}");
+        assert!(decided["own_endpoint"].as_str().unwrap_or_default().contains(endpoint), "{request}: {decided:#}");
+    }
+    let text = explain(folder.path(), &["--request", "tcp://0x7f.1:80"]);
+    for piece in ["deny: name.numeric", "because   the text is a number that some programs read as an address"] {
+        assert!(text.stdout.contains(piece), "{piece} is missing in\n{}", text.stdout);
+    }
+}

@@ -83,6 +83,10 @@ fn a_plugin_that_asks_for_more_than_it_was_granted_is_refused_with_the_table_and
     let plugin = &lock["pipelines"]["timed"]["plugins"][0];
     assert_eq!((&plugin["grants"]["clock"], &plugin["component"]), (&"coarse".into(), &"clock.wasm".into()));
     assert!(plugin["digest"].as_str().unwrap().starts_with("sha256:"), "{plugin}");
+    assert!(
+        plugin["budgets"]["memory"].is_string() && plugin["budgets"]["connections"].is_null(),
+        "it has no network: {plugin}"
+    );
     assert_eq!(start(folder.path(), &["--locked"]).code(), 0);
     assert!(link(folder.path(), &["--locked"]).stdout.contains("linked"));
     assert!(link(folder.path(), &[]).stdout.contains("portcullis.lock: unchanged"));

@@ -16,6 +16,8 @@ use crate::plan::explain::{Answers, Explained, Subject};
 use crate::plan::walk::{Asked, FORMS, MAX_REQUEST_BYTES, Stage};
 use crate::plan::{LockUse, Options};
 
+mod words;
+
 /// Addresses that one request may assume.
 const MAX_ANSWERS: usize = 64;
 /// Requests in one file.
@@ -269,6 +271,12 @@ fn text_of(subject: &Subject, question: &Question, explained: &Explained) -> Str
         (false, _, None) => format!("deny: {reason}"),
     };
     say("decision", &decision);
+    if let Some(reason) = outcome.reason {
+        say("because", words::sentence(reason));
+    }
+    if let Some(own) = &explained.own {
+        say("endpoint", own);
+    }
     if let Some(code) = outcome.guest_code {
         say("told", &format!("the plugin gets `{code}`"));
     }
@@ -339,6 +347,7 @@ fn json_of(subject: &Subject, question: &Question, explained: &Explained) -> Val
         "answers": { "source": source, "addresses": walk.answers },
         "steps": steps.unwrap_or_else(|| json!([])), "stages": stages,
         "smallest_grant": explained.smallest.as_ref().map(ToString::to_string),
+        "because": outcome.reason.map(words::sentence), "own_endpoint": explained.own,
         "notes": walk.notes, "policy_version": &**subject.policy().version(),
     })
 }

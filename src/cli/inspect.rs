@@ -7,7 +7,7 @@ use portcullis_config::{Code, Location};
 use serde_json::{Value, json};
 
 use super::{DONE, Format, report, table};
-use crate::plan::least;
+use crate::plan::needed;
 use crate::plugin::{ComponentFile, Examined, Part, Sandbox, SandboxOptions, Takes, Wish};
 
 #[derive(Args, Clone, Debug)]
@@ -75,12 +75,13 @@ fn needs(examined: &Examined) -> Vec<Need<'_>> {
 }
 
 /// The YAML of the grants without which it is not linked; none where it needs none.
-fn grants(needs: &[Need<'_>]) -> Option<String> {
-    let lines: Vec<String> = needs
-        .iter()
-        .filter(|need| !need.optional)
-        .map(|need| format!("  {}\n", least(need.wish, need.destinations)))
-        .collect();
+fn grants(needs: &[Need<'_>], examined: &Examined) -> Option<String> {
+    let line = |need: &Need<'_>| {
+        let least = needed::least(need.wish, need.destinations, examined);
+        let fill_in = needed::to_fill_in(&least).map(|what| format!("  # {what}\n")).unwrap_or_default();
+        format!("{fill_in}  {least}\n")
+    };
+    let lines: Vec<String> = needs.iter().filter(|need| !need.optional).map(line).collect();
     (!lines.is_empty()).then(|| format!("grants:\n{}", lines.concat()))
 }
 
@@ -130,7 +131,7 @@ fn text_of(arguments: &InspectArguments, examined: &Examined) -> String {
     text.push_str(&rows.render("  "));
     let outside: Vec<&str> =
         needs.iter().filter(|need| need.is_outside(examined)).map(|need| need.wish.as_str()).collect();
-    match grants(&needs) {
+    match grants(&needs, examined) {
         _ if !outside.is_empty() => text.push_str(&format!(
             "\nit is refused whatever is granted: it imports what its own manifest does not ask for ({})\n",
             outside.join(", ")
@@ -205,7 +206,7 @@ fn json_of(arguments: &InspectArguments, examined: &Examined) -> Value {
     json!({
         "component": arguments.component.display().to_string(), "digest": examined.digest, "world": examined.world,
         "manifest": manifest, "imports": imports.collect::<Vec<_>>(), "exports": examined.exports,
-        "capabilities": capabilities.collect::<Vec<_>>(), "parts": parts.collect::<Vec<_>>(), "grants": grants(&needs),
+        "capabilities": capabilities.collect::<Vec<_>>(), "parts": parts.collect::<Vec<_>>(), "grants": grants(&needs, examined),
         "outside_manifest": needs.iter().filter(|need| need.is_outside(examined)).map(|need| need.wish.as_str()).collect::<Vec<_>>(),
     })
 }

@@ -116,6 +116,10 @@ fn plugin_text(plugin: &PluginDescription, text: &mut String) {
     let mut line = |name: &str, values: &[String]| listed(text, &format!("  │    {name:<10}"), values);
     line("component", &[format!("{} {}", plugin.component, plugin.digest)]);
     line("manifest", &[plugin.manifest.clone().unwrap_or_else(|| "none".to_owned())]);
+    if let Some(config) = &plugin.config {
+        let files = config.files.iter().map(|file| format!("with {file}"));
+        line("config", &std::iter::once(format!("{} ({})", config.digest, config.at)).chain(files).collect::<Vec<_>>());
+    }
     let imports = match plugin.imports.is_empty() {
         true => vec!["nothing but the message in work".to_owned()],
         false => plugin.imports.clone(),

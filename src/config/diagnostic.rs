@@ -204,6 +204,11 @@ impl Diagnostics {
         self.0.is_empty()
     }
 
+    /// Whether no more are taken, so that what is not here may be wrong all the same.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.len() >= DIAGNOSTICS_MAX
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -87,8 +87,8 @@ impl RulePlaces {
             return at.diagnostic(code, message).help("written without variables it gets the full message");
         }
         let diagnostic = at.diagnostic(code, error.message.clone());
-        match &error.help {
-            Some(help) => diagnostic.help(help.clone()),
+        match error.help.as_deref().or(form(error.slug)) {
+            Some(help) => diagnostic.help(help),
             None => diagnostic,
         }
     }
@@ -98,6 +98,25 @@ impl RulePlaces {
         let Some((_, at, items)) = self.fields.iter().find(|(name, ..)| *name == field) else { return &self.item };
         index.and_then(|index| items.get(index)).unwrap_or(at)
     }
+}
+
+/// What to write, where the policy's own message cannot know it better.
+fn form(slug: &str) -> Option<&'static str> {
+    Some(match slug {
+        "match_all" => {
+            "write one rule for each host: `https://api.example.com`, `https://*.example.com`, `tcp://10.0.0.0/24:5432`"
+        }
+        "public_suffix" => {
+            "write the domain that is meant: `https://*.example.com`, or one name: `https://api.example.com`"
+        }
+        "port_missing" => "write the port behind the host: `tcp://db.example.com:5432`, `udp://ntp.example.com:123`",
+        "wildcard_partial" => "write `https://*.example.com` for every name below example.com, or each name by itself",
+        "scheme_unknown" => {
+            "write `https://host`, `http://host`, `tls://host:port`, `tcp://host:port` or `udp://host:port`"
+        }
+        "name_invalid" => "write a host by its name or address, such as `https://api.example.com`",
+        _ => return None,
+    })
 }
 
 impl EgressRule {

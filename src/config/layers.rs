@@ -126,7 +126,8 @@ impl Override {
             }
         } else {
             // `typed` lets it be a number or text, as the setting wants.
-            let shown = format!("the value of {}", self.name);
+            let shown =
+                if self.name.starts_with('-') { format!("{} ...", self.name) } else { format!("${{{}}}", self.name) };
             let scalar = Scalar { text: self.value, plain: true, typed: Some(shown) };
             Node { kind: Kind::Scalar(scalar), at: at.clone() }
         };

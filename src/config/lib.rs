@@ -40,7 +40,9 @@ pub use kafka::{
 };
 pub use layers::{Flags, NODE_FILE, VARIABLE_PREFIX, discover_node};
 pub use levels::{Ceilings, LevelLimits, QueueLimit, Tenant};
-pub use load::{configuration_bytes, load_node, load_pipeline, read_node, read_pipeline};
+pub use load::{
+    PartlyRead, configuration_bytes, load_node, load_pipeline, load_pipeline_partly, read_node, read_pipeline,
+};
 pub use location::{Located, Location, Setting, SourceText};
 pub use may_name::{Listed, MayName};
 pub use nats::{

@@ -15,7 +15,38 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// # Errors
 /// Every error of the file, in the order of their places.
 pub fn load_pipeline(file: &Path, bytes: &[u8], environment: &dyn Environment) -> Result<Pipeline, Diagnostics> {
+    load_pipeline_partly(file, bytes, environment).into_result()
+}
+
+/// As [`load_pipeline`], with what could be read of a file that has errors.
+pub fn load_pipeline_partly(file: &Path, bytes: &[u8], environment: &dyn Environment) -> PartlyRead {
     load(file, bytes, environment, None)
+}
+
+/// What could be read of a pipeline file, with all that is wrong with it.
+#[derive(Debug)]
+pub struct PartlyRead {
+    /// Never to be run where anything is wrong: defaults stand for what could not be read.
+    pub pipeline: Option<Pipeline>,
+    /// In the order of the places; nothing where all is well.
+    pub wrong: Diagnostics,
+    is_whole: bool,
+}
+
+impl PartlyRead {
+    /// The pipeline, where nothing is wrong.
+    ///
+    /// # Errors
+    /// Every error of the file.
+    pub fn into_result(self) -> Result<Pipeline, Diagnostics> {
+        let Self { pipeline, wrong, is_whole } = self;
+        wrong.into_result(pipeline.filter(|_| is_whole))
+    }
+
+    /// Whether it can run.
+    pub fn is_good(&self) -> bool {
+        self.is_whole && self.pipeline.is_some() && self.wrong.is_empty()
+    }
 }
 
 impl Node {
@@ -29,6 +60,11 @@ impl Node {
         bytes: &[u8],
         environment: &dyn Environment,
     ) -> Result<Pipeline, Diagnostics> {
+        self.load_pipeline_partly(file, bytes, environment).into_result()
+    }
+
+    /// As [`Node::load_pipeline`], with what could be read of a file that has errors, so that its plugins can be looked at.
+    pub fn load_pipeline_partly(&self, file: &Path, bytes: &[u8], environment: &dyn Environment) -> PartlyRead {
         match Reach::of(self, file) {
             Some(reach) => load(file, bytes, &Reachable { environment, reach: &reach }, Some(&reach)),
             None => load(file, bytes, environment, None),
@@ -36,15 +72,10 @@ impl Node {
     }
 }
 
-fn load(
-    file: &Path,
-    bytes: &[u8],
-    environment: &dyn Environment,
-    reach: Option<&Reach<'_>>,
-) -> Result<Pipeline, Diagnostics> {
+fn load(file: &Path, bytes: &[u8], environment: &dyn Environment, reach: Option<&Reach<'_>>) -> PartlyRead {
     let mut cx = Context::new(Some(file), environment);
     cx.reach = reach;
-    let pipeline = match parse(&file.display().to_string(), bytes, environment, &mut cx.found) {
+    let read = match parse(&file.display().to_string(), bytes, environment, &mut cx.found) {
         Document::Tree(tree) => read::pipeline(&mut cx, file, &tree),
         Document::Empty(at) => {
             let message = "the file is empty";
@@ -53,7 +84,8 @@ fn load(
         }
         Document::Failed => None,
     };
-    cx.found.into_result(pipeline)
+    let is_whole = read.as_ref().is_some_and(|read| read.is_whole);
+    PartlyRead { pipeline: read.map(|read| read.pipeline), wrong: cx.found, is_whole }
 }
 
 /// Reads a pipeline file; see [`load_pipeline`].

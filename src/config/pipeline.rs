@@ -37,6 +37,14 @@ pub struct Pipeline {
     pub drain: Setting<Duration>,
 }
 
+impl Pipeline {
+    /// How many lanes each of its sources has: as typed, otherwise as many as this process has cores.
+    pub fn lane_count(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.lanes.as_ref().map_or_else(cores, |lanes| lanes.get() as usize)
+    }
+}
+
 /// What a pipeline promises about a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -25,6 +25,8 @@ pub struct Plugin {
     pub limits: Limits,
     /// How long an instance lives.
     pub instance: Setting<Instance>,
+    /// Whether nothing of its entry is wrong; always so in a pipeline that runs. Else defaults stand for what is wrong.
+    pub is_whole: bool,
 }
 
 /// The `config:` of a plugin as JSON, with each `$file` inlined. It may hold what came from the environment, so `Debug`
@@ -34,9 +36,30 @@ pub struct PluginConfig {
     pub(crate) json: serde_json::Value,
     /// Where variables were put in: the same without what they held.
     pub(crate) typed: Option<serde_json::Value>,
+    /// Every key of its maps; of a file that is inlined none.
+    pub(crate) keys: Vec<Located<String>>,
+    /// The files that were inlined, in their order.
+    pub(crate) files: Vec<Located<PathBuf>>,
 }
 
 impl PluginConfig {
+    /// The files whose content is in it.
+    pub fn files(&self) -> &[Located<PathBuf>] {
+        &self.files
+    }
+
+    /// Where a key was typed that a plugin's own message speaks of: its first word that is a key which is typed once.
+    pub fn place_in(&self, message: &str) -> Option<&Location> {
+        let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$');
+        message.split(|c| !is_word(c)).filter(|word| !word.is_empty()).find_map(|word| {
+            let mut of_word = self.keys.iter().filter(|key| key.value == word);
+            match (of_word.next(), of_word.next()) {
+                (Some(key), None) => Some(&key.at),
+                _ => None,
+            }
+        })
+    }
+
     /// The text for `configure`.
     pub fn to_json(&self) -> String {
         self.json.to_string()

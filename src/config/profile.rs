@@ -18,8 +18,10 @@ pub type Profiles = BTreeMap<String, Located<Profile>>;
 struct Needed<T> {
     /// The profile as that kind.
     of: fn(&Profile) -> Option<&T>,
-    /// The kind for people.
+    /// The kind for people: "a Kafka cluster is needed".
     what: &'static str,
+    /// What a profile is that is not of it.
+    other: &'static str,
 }
 
 impl Profile {
@@ -59,15 +61,20 @@ impl Node {
     /// As [`Node::resolve`], of a connection to NATS.
     ///
     /// # Errors
-    /// The profile is not declared, or is not of NATS.
+    /// The profile is not declared, or is not of NATS; or the connection names a JetStream domain of its own, where the
+    /// profile's credentials would act in an account's other JetStream.
     pub fn resolve_nats(&self, connection: &NatsConnection) -> Result<NatsConnection, Diagnostic> {
         let NatsCluster::Profile(name) = &connection.cluster else {
             return Ok(connection.clone());
         };
         let mut resolved = self.profile(name, &NATS)?.clone();
+        if let Some(domain) = &connection.domain {
+            let message = "`domain` beside `profile`: whose credentials are used says where, and that is the profile";
+            let help = format!("remove it, or write `domain` into the profile `{}`", name.value);
+            return Err(domain.at.diagnostic(Code::KeyConflict, message).help(help));
+        }
         resolved.client_name = connection.client_name.clone().or(resolved.client_name);
         resolved.timeout = connection.timeout.clone().or(resolved.timeout);
-        resolved.domain = connection.domain.clone().or(resolved.domain);
         Ok(resolved)
     }
 
@@ -82,8 +89,8 @@ impl Node {
     }
 }
 
-const KAFKA: Needed<KafkaConnection> = Needed { of: Profile::kafka, what: "a Kafka cluster" };
-const NATS: Needed<NatsConnection> = Needed { of: Profile::nats, what: "NATS" };
+const KAFKA: Needed<KafkaConnection> = Needed { of: Profile::kafka, what: "a Kafka cluster", other: "a NATS profile" };
+const NATS: Needed<NatsConnection> = Needed { of: Profile::nats, what: "NATS", other: "a Kafka profile" };
 
 /// Whether the name is that of a Kafka cluster, said in the file that declares them.
 pub(crate) fn check_kafka(profiles: &Profiles, name: &Located<String>) -> Result<(), Diagnostic> {
@@ -96,7 +103,7 @@ fn find<'a, T>(
     needed: &Needed<T>,
     place: &str,
 ) -> Result<&'a T, Diagnostic> {
-    let Needed { of, what } = needed;
+    let Needed { of, what, other: kind } = needed;
     let found = profiles.get(&name.value);
     if let Some(profile) = found.and_then(|profile| of(&profile.value)) {
         return Ok(profile);
@@ -104,7 +111,7 @@ fn find<'a, T>(
     let fitting = profiles.iter().filter(|(_, profile)| of(&profile.value).is_some()).map(|(name, _)| name);
     let (message, help) = match found {
         Some(other) => (
-            format!("profile `{}`, declared at {}, is not of {what}", name.value, other.at),
+            format!("profile `{}`, declared at {}, is {kind}, and {what} is needed", name.value, other.at),
             nearest::help(&format!("of {what}"), None, fitting),
         ),
         None => (

@@ -22,7 +22,7 @@ fn a_connection_has_the_servers_and_secrets_of_its_profile_and_the_rest_of_its_o
     let node = node();
     let pipeline = pipeline(
         "nats: { profile: streams, subjects: s }",
-        "jetstream: { profile: streams, subject: t, client_name: mine, timeout: 3s, domain: leaf }",
+        "jetstream: { profile: streams, subject: t, client_name: mine, timeout: 3s }",
     );
     assert!(node.check(&pipeline).is_empty());
     let resolved: Vec<_> =
@@ -40,8 +40,26 @@ fn a_connection_has_the_servers_and_secrets_of_its_profile_and_the_rest_of_its_o
         (texts, connection.timeout.clone().unwrap().value)
     };
     assert_eq!(own(&resolved[0]), (["node".into(), "hub".into()], Duration::from_secs(2)));
-    assert_eq!(own(&resolved[1]), (["mine".into(), "leaf".into()], Duration::from_secs(3)));
+    assert_eq!(own(&resolved[1]), (["mine".into(), "hub".into()], Duration::from_secs(3)));
     assert!(!format!("{node:?}{resolved:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_domain_beside_a_profile_is_refused_whether_the_profile_has_one_or_not() {
+    let without = NODE.replace(", domain: hub", "");
+    assert_ne!(without, NODE);
+    let without = load_node(Some((Path::new("n.yaml"), without.as_bytes())), &[("TOKEN", "t")], &Flags::new()).unwrap();
+    for domain in ["leaf", "hub"] {
+        let named = format!("jetstream: {{ profile: streams, domain: {domain}, stream: S, consumer: c }}");
+        let pipeline = pipeline(&named, "stdio:");
+        for node in [&node(), &without] {
+            let found: Vec<_> = node.check(&pipeline).iter().cloned().collect();
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!((found[0].code.as_str(), found[0].at.line, found[0].at.col), ("key.conflict", 2, 50));
+            assert!(found[0].message.contains("`domain` beside `profile`"), "{found:?}");
+            assert!(node.resolve_nats(nats_connections(&pipeline).next().unwrap()).is_err());
+        }
+    }
 }
 
 #[test]
@@ -57,12 +75,18 @@ fn a_profile_that_is_not_declared_or_of_another_kind_is_named_with_its_place() {
             "profile `stream` is not declared under `brokers` of conf/n.yaml",
             "declared: streams; did you mean `streams`?",
         ),
-        (nats("main"), 3, 26, "profile `main`, declared at conf/n.yaml:2:3, is not of NATS", "of NATS: streams"),
+        (
+            nats("main"),
+            3,
+            26,
+            "profile `main`, declared at conf/n.yaml:2:3, is a Kafka profile, and NATS is needed",
+            "of NATS: streams",
+        ),
         (
             kafka("streams"),
             2,
             29,
-            "profile `streams`, declared at conf/n.yaml:3:3, is not of a Kafka cluster",
+            "profile `streams`, declared at conf/n.yaml:3:3, is a NATS profile, and a Kafka cluster is needed",
             "of a Kafka cluster: main",
         ),
     ] {

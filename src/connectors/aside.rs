@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use portcullis_connector_api::{ConnectorError, Message, Refusal, Source};
+use portcullis_connector_api::{ConnectorError, Message, SendError, Source};
 
 use super::{SinkPlan, SourcePlan};
 use crate::pipeline::PlaceOf;
@@ -131,11 +131,11 @@ impl Preview {
     /// Where this message would go.
     ///
     /// # Errors
-    /// Why the sink would not take it.
+    /// Why the sink would not take it, or why that cannot be known.
     pub fn place(
         &self,
         #[cfg_attr(not(any(feature = "kafka", feature = "nats")), expect(unused_variables))] message: &Message,
-    ) -> Result<Place, Refusal> {
+    ) -> Result<Place, SendError> {
         match self {
             #[cfg(feature = "kafka")]
             Self::Kafka(preview) => preview.place(message).map(|found| Place {
@@ -145,12 +145,10 @@ impl Preview {
                 stream: None,
             }),
             #[cfg(feature = "nats")]
-            Self::Nats(rule, stream) => rule.of(message).map(|subject| Place {
-                kind: "subject",
-                name: subject.into_owned(),
-                partition: None,
-                stream: stream.clone(),
-            }),
+            Self::Nats(rule, stream) => {
+                let subject = rule.of(message).map_err(SendError::Refused)?.into_owned();
+                Ok(Place { kind: "subject", name: subject, partition: None, stream: stream.clone() })
+            }
             Self::Local(name) => Ok(Place { kind: "file", name: name.clone(), partition: None, stream: None }),
         }
     }

@@ -3,10 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use portcullis_config::{
-    Code, Diagnostic, FileEnd, Format as TypedFormat, Generator as TypedGenerator, Located, Location,
-};
-use portcullis_config::{Sink as TypedSink, Source as TypedSource};
+use portcullis_config::{Code, Diagnostic, FileEnd, Format as TypedFormat, Generator as TypedGenerator, Location};
 use portcullis_connector_api::{AckMode, Confirm, ConnectorError, Sink, Source};
 use portcullis_connector_local::{
     FileSource, FileSourceSettings, Format, GeneratedValue, Generator, GeneratorSettings, LineSink, LineSinkSettings,
@@ -35,27 +32,24 @@ pub enum LocalSink {
     Stdout(Format),
 }
 
-pub(super) fn source(source: &Located<TypedSource>) -> Result<LocalSource, Diagnostic> {
-    match &source.value {
-        TypedSource::File(file) => Ok(LocalSource::File(file_settings(file))),
-        TypedSource::Stdio(format) => Ok(LocalSource::Stdin(local(format.value))),
-        TypedSource::Generator(typed) => generator(&source.at, typed).map(LocalSource::Generator),
-        other => Err(source.at.diagnostic(
-            Code::ConnectorNotAvailable,
-            format!("a source of kind `{}` needs a broker", other.connector().as_str()),
-        )),
-    }
+pub(super) fn source_file(file: &FileEnd) -> LocalSource {
+    LocalSource::File(file_settings(file))
 }
 
-pub(super) fn sink(sink: &Located<TypedSink>) -> Result<LocalSink, Diagnostic> {
-    match &sink.value {
-        TypedSink::File(file) => Ok(LocalSink::File(file.path.value.clone(), local(file.format.value))),
-        TypedSink::Stdio(format) => Ok(LocalSink::Stdout(local(format.value))),
-        other => Err(sink.at.diagnostic(
-            Code::ConnectorNotAvailable,
-            format!("a sink of kind `{}` needs a broker", other.connector().as_str()),
-        )),
-    }
+pub(super) fn stdin(format: TypedFormat) -> LocalSource {
+    LocalSource::Stdin(local(format))
+}
+
+pub(super) fn generated(at: &Location, typed: &TypedGenerator) -> Result<LocalSource, Diagnostic> {
+    generator(at, typed).map(LocalSource::Generator)
+}
+
+pub(super) fn sink_file(file: &FileEnd) -> LocalSink {
+    LocalSink::File(file.path.value.clone(), local(file.format.value))
+}
+
+pub(super) fn stdout(format: TypedFormat) -> LocalSink {
+    LocalSink::Stdout(local(format))
 }
 
 impl LocalSource {

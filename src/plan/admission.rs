@@ -12,7 +12,7 @@ use super::grant::Grant;
 use super::link_table::{Case, Line, Verdict, judge};
 use super::lock::Locks;
 use super::locked::{self, LockedPipeline, LockedPlugin};
-use super::{RefusedPlugin, evidence, plugins};
+use super::{RefusedPlugin, evidence, needed, plugins};
 use crate::plugin::{ComponentFile, Examined, LinkError, Sandbox, Takes, Wish};
 
 /// What was found about one plugin.
@@ -114,9 +114,15 @@ impl<'a> Admission<'a> {
         (self.tables, self.refused)
     }
 
-    /// Reads and judges a component; none where it is refused.
-    pub(super) fn admit(&mut self, pipeline: &Pipeline, plugin: &Plugin, wrong: &mut Diagnostics) -> Option<Admitted> {
-        let table = self.tables.len();
+    /// Reads a component of an entry that has errors, and judges nothing but the component.
+    pub(super) fn look(&mut self, pipeline: &Pipeline, plugin: &Plugin, wrong: &mut Diagnostics) {
+        let table = self.begin(pipeline, plugin);
+        if let Err(error) = self.examine(pipeline, plugin, table) {
+            self.refuse(pipeline, plugin, table, None, &error, wrong);
+        }
+    }
+
+    fn begin(&mut self, pipeline: &Pipeline, plugin: &Plugin) -> usize {
         self.tables.push(Table {
             file: pipeline.file.display().to_string(),
             pipeline: pipeline.name.value.clone(),
@@ -130,6 +136,12 @@ impl<'a> Admission<'a> {
             refusals: Vec::new(),
             warnings: Vec::new(),
         });
+        self.tables.len() - 1
+    }
+
+    /// Reads and judges a component; none where it is refused.
+    pub(super) fn admit(&mut self, pipeline: &Pipeline, plugin: &Plugin, wrong: &mut Diagnostics) -> Option<Admitted> {
+        let table = self.begin(pipeline, plugin);
         let (file, examined) = match self.examine(pipeline, plugin, table) {
             Ok((file, examined)) => (file, Arc::new(examined)),
             Err(error) => {
@@ -138,10 +150,12 @@ impl<'a> Admission<'a> {
             }
         };
         let tenant = pipeline.tenant.as_ref().and_then(|name| self.node.tenants.get_key_value(name.as_str()));
+        let named = plugin.config.as_ref().map(|config| needed::named(&config.to_typed_json())).unwrap_or_default();
         let judgement = judge(&Case {
             examined: &examined,
             entry: &plugin.component.at,
             grants: &plugin.grants,
+            named: &named,
             tenant: tenant.map(|(name, tenant)| (name.as_str(), &tenant.ceilings)),
             node: &self.node.ceilings,
             production: self.node.mode.value == Mode::Production,

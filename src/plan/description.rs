@@ -3,7 +3,7 @@
 
 use portcullis_config::{
     AuditTarget, Cluster, Disposition, EgressMode, KafkaConnection, Located, Location, NatsCluster, NatsConnection,
-    Node, Order, Plugin, Setting, Sink, Source, Tenant, format_duration,
+    Node, Order, Plugin, Retry, Setting, Sink, Source, Tenant, format_duration,
 };
 use serde::Serialize;
 
@@ -11,6 +11,7 @@ mod budgets;
 
 use self::budgets::DEFAULT;
 pub(in crate::plan) use self::budgets::of_plugin;
+use super::locked::digest_text;
 use super::remarks;
 use super::{PipelinePlan, Plan, Table};
 use crate::connectors::{SinkPlan, SourcePlan};
@@ -110,6 +111,8 @@ pub struct PluginDescription {
     pub world: String,
     /// Name and version that its manifest claims.
     pub manifest: Option<String>,
+    /// What `configure` gets; none where nothing was typed.
+    pub config: Option<ConfigDescription>,
     /// What it imports beside the message in work; `portcullis inspect` has every function.
     pub imports: Vec<String>,
     /// What it was granted, with the place.
@@ -120,6 +123,17 @@ pub struct PluginDescription {
     pub instance: &'static str,
     /// With their origin.
     pub budgets: Vec<BudgetDescription>,
+}
+
+/// The configuration of a plugin. Its values are not shown: variables may have put secrets into them.
+#[derive(Debug, Serialize)]
+pub struct ConfigDescription {
+    /// `sha256:...` of what was typed, with the files and without what variables hold, as a lock has it.
+    pub digest: String,
+    /// The files that were inlined, as they were found.
+    pub files: Vec<String>,
+    /// `file:line:col`.
+    pub at: String,
 }
 
 /// One grant.
@@ -170,19 +184,19 @@ impl Plan {
                 .sources
                 .iter()
                 .zip(&plan.sources)
-                .map(|(from, plan)| source(&from.value, &from.at, plan))
+                .map(|(from, plan)| source(&self.node, &from.value, &from.at, plan))
                 .collect(),
             plugins: config
                 .plugins
                 .iter()
                 .filter_map(|plugin| of(plugin).map(|table| described(plugin, table)))
                 .collect(),
-            sink: sink(&config.sink.value, &config.sink.at, &plan.sink),
+            sink: sink(&self.node, &config.sink.value, &config.sink.at, &plan.sink),
             dead_letter: config
                 .dead_letter
                 .as_ref()
                 .zip(plan.dead_letter.as_ref())
-                .map(|(typed, plan)| sink(&typed.value, &typed.at, plan)),
+                .map(|(typed, plan)| sink(&self.node, &typed.value, &typed.at, plan)),
             budgets: budgets::of_pipeline(config),
             remarks: remarks::of(self, plan),
         }
@@ -220,13 +234,8 @@ fn described(plugin: &Plugin, table: &Table) -> PluginDescription {
             Disposition::Drop => "drop",
             Disposition::Stop => "stop",
         };
-        match &disposition.at {
-            Some(at) => format!("{word} ({at})"),
-            None => format!("{word} ({DEFAULT})"),
-        }
+        format!("{word} ({})", origin(disposition.at.as_ref()))
     };
-    let retry = &plugin.on.retry;
-    let (min, max) = (format_duration(retry.backoff_min.value), format_duration(retry.backoff_max.value));
     PluginDescription {
         name: plugin.name.value.clone(),
         component: table.component.clone(),
@@ -235,6 +244,11 @@ fn described(plugin: &Plugin, table: &Table) -> PluginDescription {
         manifest: examined
             .and_then(|examined| examined.claimed.as_ref())
             .map(|claimed| format!("{} {}", claimed.manifest.name, claimed.manifest.version)),
+        config: plugin.config.as_ref().map(|config| ConfigDescription {
+            digest: digest_text(config.to_typed_json().as_bytes()),
+            files: config.files().iter().map(|file| file.display().to_string()).collect(),
+            at: config.at.to_string(),
+        }),
         imports: table
             .lines
             .iter()
@@ -246,12 +260,25 @@ fn described(plugin: &Plugin, table: &Table) -> PluginDescription {
         dispositions: vec![
             ("reject", way(&plugin.on.reject)),
             ("fault", way(&plugin.on.fault)),
-            ("drop", if plugin.on.may_drop.value { "allowed" } else { "a fault" }.to_owned()),
-            ("retry", format!("{} attempts, {min}..{max}", retry.attempts.value)),
+            ("drop", {
+                let word = if plugin.on.may_drop.value { "allowed" } else { "a fault" };
+                format!("{word} ({})", origin(plugin.on.may_drop.at.as_ref()))
+            }),
+            ("retry", retry(&plugin.on.retry)),
         ],
         instance: plugin.instance.value.as_str(),
         budgets: of_plugin(&plugin.limits, plugin.grants.egress.is_some()),
     }
+}
+
+fn origin(at: Option<&Location>) -> String {
+    at.map_or_else(|| DEFAULT.to_owned(), Location::to_string)
+}
+
+fn retry(retry: &Retry) -> String {
+    let (min, max) = (format_duration(retry.backoff_min.value), format_duration(retry.backoff_max.value));
+    let (attempts, backoff) = (origin(retry.attempts.at.as_ref()), origin(retry.backoff_min.at.as_ref()));
+    format!("{} attempts ({attempts}), {min}..{max} ({backoff})", retry.attempts.value)
 }
 
 fn functions(names: &[String]) -> String {
@@ -277,20 +304,20 @@ fn grants(plugin: &Plugin) -> Vec<GrantDescription> {
     Wish::ALL.into_iter().filter_map(of).collect()
 }
 
-fn source(source: &Source, at: &Location, plan: &SourcePlan) -> End {
+fn source(node: &Node, source: &Source, at: &Location, plan: &SourcePlan) -> End {
     let (name, settings) = match source {
         Source::Kafka(kafka) => {
-            let settings = vec![("cluster", cluster(&kafka.connection)), ("group", kafka.group.value.clone())];
+            let settings = vec![("cluster", cluster(node, &kafka.connection)), ("group", kafka.group.value.clone())];
             (texts(&kafka.topics), settings)
         }
         Source::JetStream(stream) => {
             let mut settings =
-                vec![("servers", servers(&stream.connection)), ("consumer", stream.consumer.value.clone())];
+                vec![("servers", servers(node, &stream.connection)), ("consumer", stream.consumer.value.clone())];
             settings.extend(stream.filter_subjects.as_deref().map(|subjects| ("filter_subjects", texts(subjects))));
             (stream.stream.value.clone(), settings)
         }
         Source::Nats(nats) => {
-            let mut settings = vec![("servers", servers(&nats.connection))];
+            let mut settings = vec![("servers", servers(node, &nats.connection))];
             settings.extend(nats.queue_group.as_ref().map(|group| ("queue_group", group.value.clone())));
             (texts(&nats.subjects), settings)
         }
@@ -305,21 +332,21 @@ fn source(source: &Source, at: &Location, plan: &SourcePlan) -> End {
     End { connector: source.connector().as_str(), name, settings, budgets, at: at.to_string() }
 }
 
-fn sink(typed: &Sink, at: &Location, plan: &SinkPlan) -> End {
+fn sink(node: &Node, typed: &Sink, at: &Location, plan: &SinkPlan) -> End {
     let (name, settings) = match typed {
         Sink::Kafka(kafka) => {
-            let mut settings = vec![("cluster", cluster(&kafka.connection))];
+            let mut settings = vec![("cluster", cluster(node, &kafka.connection))];
             settings.extend(allow(&kafka.allow));
             (kafka.topic.value.to_string(), settings)
         }
         Sink::JetStream(stream) => {
-            let mut settings = vec![("servers", servers(&stream.connection))];
+            let mut settings = vec![("servers", servers(node, &stream.connection))];
             settings.extend(stream.stream.as_ref().map(|stream| ("stream", stream.value.clone())));
             settings.extend(allow(&stream.allow));
             (stream.subject.value.to_string(), settings)
         }
         Sink::Nats(nats) => {
-            let mut settings = vec![("servers", servers(&nats.connection))];
+            let mut settings = vec![("servers", servers(node, &nats.connection))];
             settings.extend(allow(&nats.allow));
             (nats.subject.value.to_string(), settings)
         }
@@ -337,16 +364,28 @@ fn texts(all: &[Located<String>]) -> String {
     all.iter().map(|text| text.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-fn servers(connection: &NatsConnection) -> String {
+fn servers(node: &Node, connection: &NatsConnection) -> String {
     match &connection.cluster {
         NatsCluster::Servers(servers) => texts(servers),
-        NatsCluster::Profile(profile) => format!("profile {}", profile.value),
+        // What cannot be resolved is refused before it is described.
+        NatsCluster::Profile(profile) => {
+            let servers = node.resolve_nats(connection).map(|resolved| texts(resolved.servers()));
+            of_profile(node, &profile.value, &servers.unwrap_or_default())
+        }
     }
 }
 
-fn cluster(connection: &KafkaConnection) -> String {
+fn cluster(node: &Node, connection: &KafkaConnection) -> String {
     match &connection.cluster {
         Cluster::Brokers(brokers) => brokers.value.clone(),
-        Cluster::Profile(profile) => format!("profile {}", profile.value),
+        Cluster::Profile(profile) => match node.resolve(connection).map(|resolved| resolved.cluster) {
+            Ok(Cluster::Brokers(brokers)) => of_profile(node, &profile.value, &brokers.value),
+            _ => of_profile(node, &profile.value, ""),
+        },
     }
+}
+
+fn of_profile(node: &Node, profile: &str, servers: &str) -> String {
+    let at = node.profiles.get(profile).map(|profile| format!(" ({})", profile.at)).unwrap_or_default();
+    format!("{servers} by profile {profile}{at}")
 }

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use portcullis_config::{Code, Diagnostic, Node, Pipeline, Source, format_duration};
 
+use crate::pipeline::SENDS_WAIT;
+
 const KEY: &str = "max.poll.interval.ms";
 
 /// Where `drain` is too long for a `max.poll.interval.ms` that was typed, in the pipeline or in its profile. Four fifths of it
-/// may be used, as of librdkafka's own 5 minutes: between the last poll and the revocation lies work too.
+/// may be used, as of librdkafka's own 5 minutes: between the last poll and the revocation lies work too. After the drain a
+/// revocation waits for what was handed to the sink, and a tenth of the interval is left behind that.
 pub(super) fn within_polls(node: &Node, pipeline: &Pipeline) -> Vec<Diagnostic> {
     let drain = &pipeline.drain;
     let of_source = |source: &portcullis_config::Located<Source>| {
@@ -17,14 +20,16 @@ pub(super) fn within_polls(node: &Node, pipeline: &Pipeline) -> Vec<Diagnostic> 
         let (key, value) = connection.librdkafka.iter().rev().find(|(key, _)| key.value == KEY)?;
         // What is no number librdkafka refuses itself.
         let interval_ms: u64 = value.expose().trim().parse().ok()?;
-        let most = Duration::from_millis(interval_ms).saturating_mul(4) / 5;
+        let interval = Duration::from_millis(interval_ms);
+        let most = (interval.saturating_mul(4) / 5).min((interval.saturating_mul(9) / 10).saturating_sub(SENDS_WAIT));
         if drain.value <= most {
             return None;
         }
         let typed = drain.at.as_ref().map_or_else(|| "the default".to_owned(), ToString::to_string);
         let message = format!(
-            "a revocation waits for `drain: {}` ({typed}) without a poll, and `{KEY}: {interval_ms}` ({}) expels the member before",
+            "a revocation waits for `drain: {}` ({typed}) and then up to {} for the sink without a poll, and `{KEY}: {interval_ms}` ({}) expels the member before",
             format_duration(drain.value),
+            format_duration(SENDS_WAIT),
             key.at
         );
         let help = format!("allowed with it: `drain` up to {}; or raise `{KEY}`", format_duration(most));
@@ -58,6 +63,8 @@ mod tests {
             (own, "drain: 2m", ["p.yaml:2:8", "p.yaml:3:"]),
             (own, "drain: 60s", ["p.yaml:2:8", "p.yaml:3:"]),
             ("profile: main", "drain: 49s", ["p.yaml:2:8", "n.yaml:1:"]),
+            // 16 s are four fifths, and 5 s more for the sink are past the interval.
+            ("brokers: k, librdkafka: { max.poll.interval.ms: 20000 }", "drain: 16s", ["p.yaml:2:8", "p.yaml:3:"]),
             ("brokers: k, librdkafka: { max.poll.interval.ms: 20000 }", "", ["p.yaml:3:", "the default"]),
         ] {
             let found = said(source, drain);
@@ -70,6 +77,7 @@ mod tests {
             (own, "drain: 48s"),
             (own, ""),
             ("brokers: k", "drain: 4m"),
+            ("brokers: k, librdkafka: { max.poll.interval.ms: 20000 }", "drain: 13s"),
             ("profile: main", "drain: 48s"),
             ("profile: main, librdkafka: { max.poll.interval.ms: 300000 }", "drain: 4m"),
         ] {

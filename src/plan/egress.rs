@@ -13,7 +13,7 @@ use portcullis_config::{
     read_file,
 };
 use portcullis_net::{
-    Egress, NetLimits, Resolver, ResolverSettings, RuleTls, Secret, SecretHeader, Servers, Settings, TlsError,
+    Effects, Egress, NetLimits, Resolver, ResolverSettings, RuleTls, Secret, SecretHeader, Servers, Settings, TlsError,
     roots_from_pem, system_roots,
 };
 use portcullis_policy::{Mode, OwnEndpoints, Policy, PolicyParts};
@@ -173,7 +173,7 @@ impl Network {
         let tenant: Option<Arc<str>> = pipeline.tenant.as_ref().map(|tenant| tenant.as_str().into());
         let name: Arc<str> = pipeline.name.as_str().into();
         let actor = crate::pipeline::actor(tenant.as_ref(), &name, linked);
-        Box::new(move |recorder: &Recorder, withheld: bool| {
+        Box::new(move |recorder: &Recorder, effects: Effects| {
             let settings = Settings {
                 policy: Arc::new(self.policy.with_own(self.own.complete())),
                 rule_tls: self.rule_tls,
@@ -187,7 +187,7 @@ impl Network {
                 resolver: self.resolver,
                 tenant: tenant.unwrap_or_default(),
             };
-            if withheld { Egress::withholding(settings) } else { Egress::new(settings) }
+            Egress::new(settings, effects)
         })
     }
 }

@@ -8,7 +8,7 @@ use portcullis_config::{
     Code, Diagnostic, Diagnostics, EgressGrant, EgressMode, Location, Node, Pipeline, Plugin, Setting,
 };
 use portcullis_net::Resolver;
-use portcullis_policy::{Mode, Name, OwnEndpoints, Policy, PolicyParts, Smallest};
+use portcullis_policy::{Mode, Name, OwnEndpoints, Policy, PolicyParts, Reason, Smallest};
 
 use super::egress::Networks;
 use super::levels::Levels;
@@ -26,6 +26,7 @@ pub(crate) struct Subject {
     pub(crate) denies: Vec<Location>,
     parts: PolicyParts,
     policy: Policy,
+    own: OwnText,
     /// None: no name server is asked.
     resolver: Option<Arc<Resolver>>,
 }
@@ -46,6 +47,8 @@ pub(crate) struct Explained {
     pub(crate) walk: Walk,
     /// The least grant that would allow the request as it was asked; none where no grant would.
     pub(crate) smallest: Option<Smallest>,
+    /// Which endpoint of the bridge it ran into.
+    pub(crate) own: Option<String>,
 }
 
 impl Subject {
@@ -60,7 +63,8 @@ impl Subject {
         }
         let (pipeline, plugin) = find(&pipelines, plugin).map_err(Diagnostics::from)?;
         let levels = Levels::of(&node);
-        let networks = Networks::new(&node, &levels, OwnText::of(&node, &pipelines, options.instead.as_ref()));
+        let own = OwnText::of(&node, &pipelines, options.instead.as_ref());
+        let networks = Networks::new(&node, &levels, own.clone());
         let at = plugin.grants.egress.as_ref().map_or(&plugin.at, |grant| &grant.at);
         let resolver = resolve.then(|| networks.resolver(at)).transpose().map_err(Diagnostics::from)?;
         let none = EgressGrant { at: at.clone(), rules: Vec::new(), mode: Setting::default_of(EgressMode::Enforce) };
@@ -73,6 +77,7 @@ impl Subject {
             denies: denies(&node, pipeline),
             policy: Policy::new(parts.clone()),
             parts,
+            own,
             resolver,
         })
     }
@@ -103,7 +108,15 @@ impl Subject {
         let unresolved = !walk.outcome.allowed && walk.outcome.step.is_none() && self.rules.is_some();
         let smallest = if unresolved { None } else { asked.smallest(known) };
         let smallest = smallest.filter(|smallest| self.would_allow(smallest, asked, known));
-        Explained { walk, smallest }
+        let own = self.own_endpoint(asked, &walk);
+        Explained { walk, smallest, own }
+    }
+
+    fn own_endpoint(&self, asked: &Asked, walk: &Walk) -> Option<String> {
+        let ran_into = |stage: &&super::walk::Stage| stage.refused == Some(Reason::AddrSelf);
+        let stage = walk.stages.iter().find(ran_into)?;
+        let (host, port) = asked.destination()?;
+        self.own.which(host, stage.address, port)
     }
 
     /// Whether the request would be allowed with one rule and one consent more. Denies, ceilings and the bridge's own endpoints

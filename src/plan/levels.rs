@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use portcullis_audit::Scope;
 use portcullis_config::{LevelLimits, Node};
-use portcullis_flow::{Bounds, QueueSum};
+use portcullis_flow::{Bounds, QueueLevel, QueueSum};
 use portcullis_net::{Budget, BudgetLimits};
 
 use crate::plugin::{LogRate, MemorySum, Sums, Turns};
@@ -74,7 +74,8 @@ impl Level {
             let messages = queue.messages.as_ref().map_or(usize::MAX, |limit| limit.value as usize);
             let bytes =
                 queue.bytes.as_ref().map_or(usize::MAX, |limit| usize::try_from(limit.value).unwrap_or(usize::MAX));
-            Arc::new(QueueSum::new(Bounds { messages, bytes }))
+            let level = if scope == Scope::Tenant { QueueLevel::Tenant } else { QueueLevel::Node };
+            Arc::new(QueueSum::new(level, Bounds { messages, bytes }))
         });
         let rate = |rate: &portcullis_config::Rate| (rate.count, rate.per);
         let network = BudgetLimits {

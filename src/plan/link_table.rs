@@ -3,10 +3,11 @@
 
 use std::fmt;
 
-use portcullis_config::{Ceilings, Grants, Location};
+use portcullis_config::{Ceilings, EgressGrant, EgressMode, Grants, Location};
 use portcullis_policy::covers;
 
 use super::grant::{Grant, ceiling};
+use super::needed;
 use crate::plugin::{Ask, Examined, Imported, LinkError, Takes, Wish};
 
 /// A plugin with what its operator, its tenant and the node say of it.
@@ -15,6 +16,8 @@ pub(crate) struct Case<'a> {
     /// The plugin's entry in its pipeline.
     pub(crate) entry: &'a Location,
     pub(crate) grants: &'a Grants,
+    /// The places that its configuration names, as rules.
+    pub(crate) named: &'a [String],
     /// With its name.
     pub(crate) tenant: Option<(&'a str, &'a Ceilings)>,
     pub(crate) node: &'a Ceilings,
@@ -236,6 +239,9 @@ impl Case<'_> {
                 None if !self.unasked().is_empty() && wish == Wish::Egress => {
                     (Verdict::Warned, format!("over-grant: nobody asked for {}", self.unasked().join(", ")))
                 }
+                None if wish == Wish::Egress && self.refuses_every_call() => {
+                    (Verdict::Warned, "no rule: every call is refused".to_owned())
+                }
                 None => (Verdict::Linked, self.why(wish)),
             },
             (false, _, false) => (Verdict::Linked, String::new()),
@@ -280,6 +286,8 @@ impl Case<'_> {
         } else if let Some(grant) = granted {
             if imports.is_empty() {
                 judgement.warnings.push((grant.at, format!("over-grant: the component does not import `{wish}`")));
+            } else if wish == Wish::Egress && self.refuses_every_call() {
+                judgement.warnings.push((grant.at, self.no_rule()));
             } else if wish == Wish::Egress && !self.unasked().is_empty() {
                 let message = format!("over-grant: the manifest does not ask for {}", self.unasked().join(", "));
                 judgement.warnings.push((grant.at, message));
@@ -317,17 +325,37 @@ impl Case<'_> {
     fn suggestion(&self, missing: &[Wish]) -> String {
         let lines = Wish::ALL.into_iter().filter_map(|wish| {
             let granted = Grant::of(self.grants, wish);
-            let asked = self.ask(wish).map_or(&[][..], |ask| &ask.egress);
             match (granted, missing.contains(&wish)) {
-                (None, true) => Some(least(wish, asked)),
+                (None, true) => Some(needed::least(wish, self.destinations(wish), self.examined)),
                 // The rules that are there would be too long a line.
-                (Some(_), true) => Some(format!("egress: [..., {}]", items(&self.uncovered(wish)))),
+                (Some(_), true) => Some(format!("egress: [..., {}]", needed::items(&self.uncovered(wish)))),
                 (Some(_), false) if wish == Wish::Egress => Some("egress: [...]".to_owned()),
                 (Some(grant), false) => Some(format!("{wish}: {}", grant.text)),
                 (None, false) => None,
             }
         });
         format!("grants: {{ {} }}", lines.collect::<Vec<_>>().join(", "))
+    }
+
+    /// Where it wants to go: what its manifest says, and where that leaves it to the configuration, what that says.
+    fn destinations(&self, wish: Wish) -> &[String] {
+        match self.ask(wish).map(|ask| ask.egress.as_slice()) {
+            Some(asked @ [_, ..]) => asked,
+            _ if wish == Wish::Egress => self.named,
+            _ => &[],
+        }
+    }
+
+    /// An empty list is a grant: the interfaces are linked, and nothing can be reached through them.
+    fn refuses_every_call(&self) -> bool {
+        let is_empty = |grant: &EgressGrant| grant.rules.is_empty() && grant.mode.value == EgressMode::Enforce;
+        self.grants.egress.as_ref().is_some_and(is_empty)
+    }
+
+    fn no_rule(&self) -> String {
+        let suggestion = needed::least(Wish::Egress, self.destinations(Wish::Egress), self.examined);
+        let what = needed::to_fill_in(&suggestion).map_or("reach what it names", |_| "reach a host");
+        format!("every call to the network will be refused: `egress` has no rule; with `{suggestion}` it could {what}")
     }
 
     /// The granted destinations that the manifest names none of; none where it leaves them to its configuration.
@@ -353,21 +381,6 @@ fn whole(rule: &portcullis_policy::Rule) -> Option<portcullis_policy::Rule> {
     let text = rule.to_string();
     let destination = text.split_whitespace().next().unwrap_or_default();
     portcullis_policy::Rule::parse_ceiling(destination).ok()
-}
-
-/// The least that an operator could write under `grants:`.
-pub(crate) fn least(wish: Wish, destinations: &[String]) -> String {
-    match wish {
-        Wish::Log => "log: info".to_owned(),
-        Wish::Clock => "clock: coarse".to_owned(),
-        Wish::Random => "random: true".to_owned(),
-        Wish::Egress => format!("egress: [{}]", items(destinations)),
-    }
-}
-
-fn items(destinations: &[String]) -> String {
-    let items: Vec<String> = destinations.iter().map(|to| format!("{{ allow: \"{to}\" }}")).collect();
-    items.join(", ")
 }
 
 impl Judgement {

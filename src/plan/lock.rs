@@ -56,9 +56,13 @@ pub(crate) struct Locks {
 
 impl Locks {
     /// Reads the locks beside these pipelines.
-    pub(crate) fn read(pipelines: &[Pipeline], used: LockUse, wrong: &mut Diagnostics) -> Self {
+    pub(crate) fn read<'p>(
+        pipelines: impl IntoIterator<Item = &'p Pipeline>,
+        used: LockUse,
+        wrong: &mut Diagnostics,
+    ) -> Self {
         let mut by_folder = BTreeMap::new();
-        for folder in pipelines.iter().map(|pipeline| folder(&pipeline.file)).collect::<BTreeSet<_>>() {
+        for folder in pipelines.into_iter().map(|pipeline| folder(&pipeline.file)).collect::<BTreeSet<_>>() {
             match read(&folder) {
                 Ok(Some(lock)) => drop(by_folder.insert(folder, lock)),
                 Ok(None) if used == LockUse::Require => wrong.push(missing(&folder)),

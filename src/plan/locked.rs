@@ -115,7 +115,7 @@ impl LockedPlugin {
             world: examined.world.clone(),
             imports,
             grants: grants(&plugin.grants, &from),
-            budgets: budgets(limits, plugin.instance.value),
+            budgets: budgets(limits, plugin.instance.value, plugin.grants.egress.is_some()),
             policy,
             config: plugin.config.as_ref().map(|config| digest_text(config.to_typed_json().as_bytes())),
             files,
@@ -140,7 +140,10 @@ impl LockedPlugin {
         for (key, was, is) in pairs(&self.grants, &found.grants) {
             compare(&format!("grants.{key}"), was, is);
         }
-        for (key, was, is) in pairs(&self.budgets, &found.budgets) {
+        // Locks of earlier versions have the bounds of a network also of plugins that have none.
+        let has_network = found.grants.keys().any(|key| key.starts_with("egress"));
+        let budgets = pairs(&self.budgets, &found.budgets);
+        for (key, was, is) in budgets.filter(|(key, ..)| has_network || !OF_NETWORK.contains(key)) {
             compare(&format!("limits.{key}"), was, is);
         }
         compare("config", or_none(self.config.as_deref()), or_none(found.config.as_deref()));
@@ -227,7 +230,10 @@ fn rule_text(rule: &EgressRule, from: &Path) -> String {
     text
 }
 
-fn budgets(limits: &Limits, instance: Instance) -> BTreeMap<String, String> {
+/// The budgets that bound a network.
+const OF_NETWORK: [&str; 5] = ["connections", "connects", "lookups", "egress_bytes", "ingress_bytes"];
+
+fn budgets(limits: &Limits, instance: Instance, network: bool) -> BTreeMap<String, String> {
     let instance = instance.as_str();
     let speed = |bytes: &portcullis_config::Located<u64>| format!("{}/s", format_size(bytes.value));
     let rows = [
@@ -248,7 +254,8 @@ fn budgets(limits: &Limits, instance: Instance) -> BTreeMap<String, String> {
         ("ingress_bytes", limits.ingress_bytes.as_ref().map(speed)),
         ("instance", Some(instance.to_owned())),
     ];
-    rows.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text?))).collect()
+    let rows = rows.into_iter().filter(|(key, _)| network || !OF_NETWORK.contains(key));
+    rows.filter_map(|(key, text)| Some((key.to_owned(), text?))).collect()
 }
 
 /// Where an operator typed, or would have to type, what a drift is about.

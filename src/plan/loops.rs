@@ -1,224 +1,251 @@
-//! Pipelines that would send their messages round for ever: a destination that is also what a source of them reads.
+//! Pipelines that would send their messages round for ever: a destination that is also what a source reads, of the same
+//! pipeline or round over others of this process. What is certain is refused; what depends on a message, or on what only the
+//! brokers know, is a warning.
 
-use portcullis_config::{
-    Code, Diagnostic, JetStreamSink, JetStreamSource, Located, NatsConnection, NatsSink, Node, Pipeline, Sink, Source,
-    Template,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// What is wrong with the destinations of a pipeline on NATS. What a template gives is known for each message only, and left
-/// to its `allow`.
-pub(super) fn on_nats(node: &Node, pipeline: &Pipeline) -> Vec<Diagnostic> {
-    let ends = std::iter::once(&pipeline.sink).chain(&pipeline.dead_letter);
-    let destinations = ends.filter_map(|end| match &end.value {
-        Sink::JetStream(sink) => {
-            let JetStreamSink { connection, subject, stream, .. } = &**sink;
-            let stream = stream.as_ref().map(|stream| stream.as_str());
-            Some(Destination { connection, subject, stream, is_jetstream: true })
+use portcullis_config::{Code, Diagnostic, KafkaConnection, Location, Node, Pipeline, Sink, Source};
+
+mod endpoint;
+mod file;
+mod glob;
+mod kafka;
+mod nats;
+
+use self::endpoint::{Endpoint, Near, near};
+use self::file::File;
+use self::nats::Destination;
+
+/// What goes round.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) wrong: Vec<Diagnostic>,
+    /// Each with the pipeline that it is said of, by its place among them.
+    pub(super) warnings: Vec<(usize, Diagnostic)>,
+}
+
+/// How a destination reaches a source.
+struct Reach {
+    /// Every message that is sent there is read by it.
+    is_certain: bool,
+    /// Where it is the sender's own source, nothing starts.
+    is_refused: bool,
+    text: String,
+    help: &'static str,
+}
+
+impl Reach {
+    fn certain(text: String, help: &'static str) -> Self {
+        Self { is_certain: true, is_refused: true, text, help }
+    }
+
+    /// Only the server knows, and it can be typed so that everybody does.
+    fn unknown(text: String, help: &'static str) -> Self {
+        Self { is_certain: false, is_refused: true, text, help }
+    }
+
+    fn possible(text: String, help: &'static str) -> Self {
+        Self { is_certain: false, is_refused: false, text, help }
+    }
+}
+
+fn come_back(name: &str, at: &Location) -> String {
+    format!("messages sent to `{name}` come back to the source at {at}, without end")
+}
+
+/// Whether two connections are to one cluster, as far as what was typed tells.
+pub(super) fn is_one_cluster(node: &Node, one: &KafkaConnection, other: &KafkaConnection) -> bool {
+    near(&kafka::brokers(node, one), &kafka::brokers(node, other)) == Near::Same
+}
+
+/// Looks at all pipelines of a process. With `one_kafka` every Kafka connection goes to one cluster.
+pub(super) fn find(node: &Node, pipelines: &[Pipeline], one_kafka: bool) -> Found {
+    let writers: Vec<Writer<'_>> =
+        pipelines.iter().enumerate().flat_map(|(index, pipeline)| Writer::of(node, index, pipeline)).collect();
+    let readers: Vec<Reader<'_>> =
+        pipelines.iter().enumerate().flat_map(|(index, pipeline)| Reader::of(node, index, pipeline)).collect();
+    let mut found = Found::default();
+    let mut edges = Vec::new();
+    for writer in &writers {
+        let mut own: Vec<Reach> = Vec::new();
+        for reader in &readers {
+            match writer.reach(reader, one_kafka) {
+                Some(reach) if writer.index == reader.index => own.push(reach),
+                Some(reach) => edges.push(Edge { writer, reader, is_hard: reach.is_certain && !writer.is_letters }),
+                None => {}
+            }
         }
-        Sink::Nats(sink) => {
-            let NatsSink { connection, subject, .. } = &**sink;
-            Some(Destination { connection, subject, stream: None, is_jetstream: false })
+        // One place to change, so it is said once: the worst of it.
+        if let Some(reach) = own.into_iter().max_by_key(|reach| (reach.is_refused, reach.is_certain)) {
+            let diagnostic = writer.at.diagnostic(Code::KeyConflict, reach.text).help(reach.help);
+            match reach.is_refused {
+                true => found.wrong.push(diagnostic),
+                false => found.warnings.push((writer.index, diagnostic)),
+            }
         }
-        _ => None,
-    });
-    destinations.filter_map(|to| pipeline.sources.iter().find_map(|source| to.is_read_by(node, source))).collect()
+    }
+    rounds(pipelines, &edges, &mut found);
+    found
 }
 
-struct Destination<'a> {
-    connection: &'a NatsConnection,
-    subject: &'a Located<Template>,
-    stream: Option<&'a str>,
-    is_jetstream: bool,
+/// A place where a pipeline sends to.
+struct Writer<'a> {
+    index: usize,
+    pipeline: &'a Pipeline,
+    is_letters: bool,
+    sink: &'a Sink,
+    at: &'a Location,
+    name: String,
+    servers: Vec<Endpoint>,
+    file: Option<File>,
 }
 
-/// Whether a source reads what is sent to a destination.
-enum Reads {
-    Yes,
-    No,
-    /// Only the server knows which stream has the subject.
-    Unknown,
+/// A source.
+struct Reader<'a> {
+    index: usize,
+    source: &'a portcullis_config::Located<Source>,
+    servers: Vec<Endpoint>,
+    file: Option<File>,
 }
 
-impl Destination<'_> {
-    fn is_read_by(&self, node: &Node, source: &Located<Source>) -> Option<Diagnostic> {
-        let subject = self.subject.fixed()?;
-        let (connection, reads) = match &source.value {
-            Source::Nats(nats) => (&nats.connection, Reads::of(&nats.subjects, subject)),
-            Source::JetStream(read) => (&read.connection, self.reaches(read, subject)),
-            _ => return None,
+impl<'a> Writer<'a> {
+    fn of(node: &Node, index: usize, pipeline: &'a Pipeline) -> Vec<Self> {
+        let ends = [(false, Some(&pipeline.sink)), (true, pipeline.dead_letter.as_ref())];
+        let of = |(is_letters, end): (bool, Option<&'a portcullis_config::Located<Sink>>)| {
+            let sink = &end?.value;
+            let (at, name, servers, file) = match (sink, Destination::of(sink)) {
+                (Sink::Kafka(kafka), _) => {
+                    let servers = kafka::brokers(node, &kafka.connection);
+                    (&kafka.topic.at, kafka.topic.value.to_string(), servers, None)
+                }
+                (Sink::File(file), _) => {
+                    (&file.path.at, file.path.display().to_string(), Vec::new(), Some(File::of(&file.path)))
+                }
+                (_, Some(Destination { connection, subject, .. })) => {
+                    (&subject.at, subject.value.to_string(), nats::servers(node, connection), None)
+                }
+                _ => return None,
+            };
+            Some(Self { index, pipeline, is_letters, sink, at, name, servers, file })
         };
-        if !share_a_server(node, connection, self.connection) {
-            return None;
+        ends.into_iter().filter_map(of).collect()
+    }
+
+    fn reach(&self, reader: &Reader<'_>, one_kafka: bool) -> Option<Reach> {
+        let is_own = self.index == reader.index;
+        let read_at = &reader.source.at;
+        match (self.sink, &reader.source.value) {
+            (Sink::Kafka(sink), Source::Kafka(source)) => {
+                let brokers = if one_kafka { Near::Same } else { near(&self.servers, &reader.servers) };
+                kafka::reach(self.pipeline, sink, source, read_at, brokers, is_own)
+            }
+            (Sink::File(_), Source::File(_)) => {
+                let is_one = self.file.as_ref().zip(reader.file.as_ref()).is_some_and(|(file, other)| file.is(other));
+                is_one.then(|| Reach::certain(come_back(&self.name, read_at), "name another file"))
+            }
+            (sink, _) => Destination::of(sink)?.reach(reader.source, near(&self.servers, &reader.servers), is_own),
         }
-        let (message, help) = match reads {
-            Reads::No => return None,
-            Reads::Yes => (
-                format!("messages sent to `{subject}` come back to the source at {}, without end", source.at),
-                "name another subject, or give the source `filter_subjects` that leave it out",
-            ),
-            Reads::Unknown => (
-                format!(
-                    "messages sent to `{subject}` may come back without end: the source at {} reads all of its stream, and whether `{subject}` is in that stream is not said",
-                    source.at
-                ),
-                self.what_to_write(),
-            ),
+    }
+}
+
+impl<'a> Reader<'a> {
+    fn of(node: &Node, index: usize, pipeline: &'a Pipeline) -> Vec<Self> {
+        let of = |source: &'a portcullis_config::Located<Source>| {
+            let (servers, file) = match &source.value {
+                Source::Kafka(kafka) => (kafka::brokers(node, &kafka.connection), None),
+                Source::JetStream(stream) => (nats::servers(node, &stream.connection), None),
+                Source::Nats(nats) => (nats::servers(node, &nats.connection), None),
+                Source::File(file) => (Vec::new(), Some(File::of(&file.path))),
+                Source::Stdio(_) | Source::Generator(_) => return None,
+            };
+            Some(Self { index, source, servers, file })
         };
-        Some(self.subject.at.diagnostic(Code::KeyConflict, message).help(help))
+        pipeline.sources.iter().filter_map(of).collect()
     }
+}
 
-    /// A subject is in one stream at most, and a stream that is named takes the message or refuses it.
-    fn reaches(&self, read: &JetStreamSource, subject: &str) -> Reads {
-        match (&read.filter_subjects, self.stream, &read.create_stream) {
-            (Some(filters), ..) => Reads::of(filters, subject),
-            (None, Some(stream), _) if stream == read.stream.as_str() => Reads::Yes,
-            (None, Some(_), _) => Reads::No,
-            (None, None, Some(stream)) => Reads::of(&stream.subjects, subject),
-            (None, None, None) => Reads::Unknown,
+/// From one pipeline to another.
+struct Edge<'a> {
+    writer: &'a Writer<'a>,
+    reader: &'a Reader<'a>,
+    /// Every message that passes goes this way. A dead letter does not: who repairs it and sends it back means that.
+    is_hard: bool,
+}
+
+/// Rounds over several pipelines, each said once: at its first pipeline where all of it is certain, else at what is not.
+fn rounds(pipelines: &[Pipeline], edges: &[Edge<'_>], found: &mut Found) {
+    let mut said: BTreeSet<Vec<usize>> = BTreeSet::new();
+    for only_hard in [true, false] {
+        for edge in edges.iter().filter(|edge| edge.is_hard == only_hard) {
+            let Some(back) = way(edges, edge.reader.index, edge.writer.index, only_hard) else { continue };
+            let mut members: Vec<usize> =
+                back.iter().map(|edge| edge.writer.index).chain([edge.writer.index]).collect();
+            members.sort_unstable();
+            if !said.insert(members) {
+                continue;
+            }
+            let diagnostic = round(pipelines, edge, &back, only_hard);
+            match only_hard {
+                true => found.wrong.push(diagnostic),
+                false => found.warnings.push((edge.writer.index, diagnostic)),
+            }
         }
     }
+}
 
-    fn what_to_write(&self) -> &'static str {
-        if self.is_jetstream {
-            "write `stream: NAME` of another stream here, or give the source `filter_subjects` that leave the subject out"
-        } else {
-            "give the source `filter_subjects` that leave the subject out"
+fn round(pipelines: &[Pipeline], edge: &Edge<'_>, back: &[&Edge<'_>], is_certain: bool) -> Diagnostic {
+    let name = |index: usize| pipelines.get(index).map_or("", |pipeline| pipeline.name.as_str());
+    let steps: Vec<String> = std::iter::once(&edge)
+        .chain(back)
+        .map(|edge| {
+            let what = if edge.writer.is_letters { "dead letters to" } else { "to" };
+            let reader = name(edge.reader.index);
+            format!(
+                "{what} `{}` ({}), which `{reader}` reads ({})",
+                edge.writer.name, edge.writer.at, edge.reader.source.at
+            )
+        })
+        .collect();
+    let (may, help) = match is_certain {
+        true => ("go round", "name another destination in one of them"),
+        false => {
+            ("may go round", "make sure that what comes back is changed so that it ends, or name another destination")
         }
-    }
-}
-
-impl Reads {
-    fn of(patterns: &[Located<String>], subject: &str) -> Self {
-        if patterns.iter().any(|pattern| covers(pattern, subject)) { Self::Yes } else { Self::No }
-    }
-}
-
-/// Whoever names them. A profile that is not declared is refused elsewhere, at its place.
-fn share_a_server(node: &Node, one: &NatsConnection, other: &NatsConnection) -> bool {
-    let (Ok(one), Ok(other)) = (node.resolve_nats(one), node.resolve_nats(other)) else { return false };
-    one.servers().iter().any(|server| other.servers().iter().any(|known| place(known) == place(server)))
-}
-
-/// Host and port. With TLS or without, it is one server; so is `localhost` by its usual addresses.
-fn place(server: &str) -> (String, &str) {
-    let address = server.split_once("://").map_or(server, |(_, address)| address);
-    let (host, port) = match address.rsplit_once(':') {
-        Some((host, port)) if !address.ends_with(']') => (host, port.trim_start_matches('0')),
-        _ => (address, "4222"),
     };
-    match host.trim_end_matches('.').to_ascii_lowercase() {
-        host if matches!(host.as_str(), "127.0.0.1" | "[::1]") => ("localhost".to_owned(), port),
-        host => (host, port),
-    }
+    let message = format!(
+        "messages of pipeline `{}` {may} without end: {}",
+        name(edge.writer.index),
+        steps.join(", and that sends ")
+    );
+    edge.writer.at.diagnostic(Code::KeyConflict, message).help(help)
 }
 
-/// Whether a subject with wildcards covers one without.
-fn covers(pattern: &str, subject: &str) -> bool {
-    let (mut wanted, mut found) = (pattern.split('.'), subject.split('.'));
-    loop {
-        match (wanted.next(), found.next()) {
-            (None, None) => return true,
-            (Some(">"), Some(_)) => return true,
-            (Some(token), Some(other)) if token == "*" || token == other => {}
-            _ => return false,
+/// The shortest way from one pipeline to another.
+fn way<'e, 'a>(edges: &'e [Edge<'a>], from: usize, to: usize, only_hard: bool) -> Option<Vec<&'e Edge<'a>>> {
+    let mut came: BTreeMap<usize, &Edge<'a>> = BTreeMap::new();
+    let mut next = VecDeque::from([from]);
+    while let Some(at) = next.pop_front() {
+        if at == to {
+            break;
+        }
+        for edge in edges.iter().filter(|edge| edge.writer.index == at && (edge.is_hard || !only_hard)) {
+            let target = edge.reader.index;
+            if target != from && !came.contains_key(&target) {
+                came.insert(target, edge);
+                next.push_back(target);
+            }
         }
     }
+    let mut path = Vec::new();
+    let mut at = to;
+    while at != from {
+        let edge = came.get(&at)?;
+        path.push(*edge);
+        at = edge.writer.index;
+    }
+    path.reverse();
+    Some(path)
 }
 
 #[cfg(test)]
-mod tests {
-    use portcullis_config::{Flags, NoEnvironment, load_node, load_pipeline};
-
-    use super::*;
-
-    fn places(text: &str) -> Vec<(usize, usize)> {
-        let pipeline = load_pipeline(std::path::Path::new("p.yaml"), text.as_bytes(), &NoEnvironment).unwrap();
-        let node = "brokers: { main: { nats: { servers: [nats://a, nats://b] } } }\n";
-        let node = load_node(Some((std::path::Path::new("n.yaml"), node.as_bytes())), &NoEnvironment, &Flags::new());
-        on_nats(&node.unwrap(), &pipeline).iter().map(|found| (found.at.line, found.at.col)).collect()
-    }
-
-    #[test]
-    fn a_subject_that_a_source_reads_is_no_destination() {
-        let with =
-            |source: &str, sink: &str| places(&format!("pipeline: p\nsource: {{ {source} }}\nsink: {{ {sink} }}\n"));
-        let core = "nats: { servers: [nats://a, nats://b], subjects: [x.*, y.>] }";
-        let stream = "jetstream: { servers: nats://a, stream: S, consumer: c }";
-        let filtered = "jetstream: { servers: nats://a, stream: S, consumer: c, filter_subjects: raw.> }";
-        for (source, sink) in [
-            (core, "nats: { servers: nats://b, subject: x.1 }"),
-            (core, "jetstream: { servers: nats://a, subject: y.1.2 }"),
-            (stream, "jetstream: { servers: nats://a, stream: S, subject: z }"),
-            (filtered, "jetstream: { servers: nats://a, stream: S, subject: raw.a.b }"),
-            (core, "nats: { profile: main, subject: x.1 }"),
-        ] {
-            assert_eq!(with(source, sink).len(), 1, "{source} {sink}");
-        }
-        for (source, sink) in [
-            (core, "nats: { servers: nats://c, subject: x.1 }"),
-            (core, "nats: { profile: none, subject: x.1 }"),
-            (core, "nats: { servers: nats://a, subject: x.1.2 }"),
-            (core, "nats: { servers: nats://a, subject: y }"),
-            (stream, "jetstream: { servers: nats://a, stream: T, subject: z }"),
-            (filtered, "jetstream: { servers: nats://a, stream: S, subject: clean.a }"),
-        ] {
-            assert_eq!(with(source, sink), [], "{source} {sink}");
-        }
-    }
-
-    #[test]
-    fn an_unfiltered_source_is_held_against_the_subjects_of_its_stream_and_refused_where_they_are_not_known() {
-        let with =
-            |source: &str, sink: &str| places(&format!("pipeline: p\nsource: {{ {source} }}\nsink: {{ {sink} }}\n"));
-        let made =
-            "jetstream: { servers: nats://a, stream: S, consumer: c, create_stream: { subjects: [orders.>, x] } }";
-        let unknown = "jetstream: { servers: nats://a, stream: S, consumer: c }";
-        let filtered = "jetstream: { servers: nats://a, stream: S, consumer: c, filter_subjects: orders.raw }";
-        for (source, sink) in [
-            (made, "jetstream: { servers: nats://a, subject: orders.out }"),
-            (made, "nats: { servers: nats://a, subject: x }"),
-            (unknown, "jetstream: { servers: nats://a, subject: orders.out }"),
-            (unknown, "nats: { servers: nats://a, subject: orders.out }"),
-        ] {
-            assert_eq!(with(source, sink).len(), 1, "{source} {sink}");
-        }
-        for (source, sink) in [
-            (made, "jetstream: { servers: nats://a, subject: clean.out }"),
-            (made, "jetstream: { servers: nats://a, subject: orders }"),
-            (made, "jetstream: { servers: nats://a, subject: orders.out, stream: T }"),
-            (unknown, "jetstream: { servers: nats://a, subject: orders.out, stream: T }"),
-            (unknown, "jetstream: { servers: nats://b, subject: orders.out }"),
-            (filtered, "jetstream: { servers: nats://a, subject: orders.out }"),
-            (filtered, "nats: { servers: nats://a, subject: orders.out }"),
-        ] {
-            assert_eq!(with(source, sink), [], "{source} {sink}");
-        }
-    }
-
-    #[test]
-    fn one_server_is_known_by_other_spellings() {
-        let with = |one: &str, other: &str| {
-            let text = format!(
-                "pipeline: p\nsource: {{ nats: {{ servers: '{one}', subjects: x }} }}\nsink: {{ nats: {{ servers: '{other}', subject: x }} }}\n"
-            );
-            places(&text).len()
-        };
-        for (one, other) in [
-            ("nats://a", "nats://a:4222"),
-            ("nats://a:4222", "tls://A"),
-            ("nats://[::2]", "nats://[::2]:4222"),
-            ("nats://localhost", "nats://127.0.0.1:4222"),
-        ] {
-            assert_eq!(with(one, other), 1, "{one} {other}");
-        }
-        for (one, other) in [("nats://a", "nats://a:4223"), ("nats://a", "nats://b"), ("nats://a:42220", "nats://a")] {
-            assert_eq!(with(one, other), 0, "{one} {other}");
-        }
-    }
-
-    #[test]
-    fn a_dead_letter_does_not_come_back_either() {
-        let text = "pipeline: p\nsource: { nats: { servers: nats://a, subjects: '>' } }\nsink: { stdio: }\ndead_letter: { jetstream: { servers: nats://a, subject: dlq } }\n";
-        assert_eq!(places(text), [(4, 57)]);
-    }
-}
+mod tests;

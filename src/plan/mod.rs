@@ -7,6 +7,7 @@ mod drain;
 mod egress;
 pub(crate) mod evidence;
 pub(crate) mod explain;
+mod files;
 mod grant;
 mod guarantee;
 mod levels;
@@ -14,6 +15,7 @@ mod link_table;
 mod lock;
 mod locked;
 mod loops;
+pub(crate) mod needed;
 mod own;
 mod plugins;
 mod remarks;
@@ -22,7 +24,6 @@ pub(crate) mod walk;
 
 pub use admission::Table;
 pub use grant::Grant;
-pub(crate) use link_table::least;
 pub use link_table::{Asked, Line, Verdict};
 pub use lock::{LOCK_FILE, LockUse};
 
@@ -32,8 +33,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use portcullis_config::{
-    AuditTarget, Cluster, Code, Diagnostic, Diagnostics, Environment, Flags, KafkaConnection, Located, Location, Node,
-    Pipeline, Sink, Source,
+    AuditTarget, Code, Diagnostic, Diagnostics, Environment, Flags, Located, Location, Node, Pipeline, Sink, Source,
 };
 
 use ipnet::IpNet;
@@ -104,6 +104,8 @@ pub struct PipelinePlan {
     pub queue_sums: Vec<Arc<QueueSum>>,
     /// What source and sink can promise together.
     pub promise: Promise,
+    /// What may go wrong with it and is not certain to.
+    pub warnings: Vec<Diagnostic>,
     /// What was linked, as a lock has it.
     pub(crate) locked: LockedPipeline,
 }
@@ -153,11 +155,24 @@ pub struct Refusal {
     pub node: Option<Box<Node>>,
     /// One for each plugin of each pipeline that could be read.
     pub tables: Vec<Table>,
+    /// Every pipeline file in the order of the command line; none where the node's settings could not be read.
+    pub files: Vec<FileVerdict>,
+}
+
+/// What was found of one file among several.
+#[derive(Clone, Debug)]
+pub struct FileVerdict {
+    /// As it was named.
+    pub file: String,
+    /// Whether it alone would run.
+    pub is_good: bool,
+    /// Errors with a place in it.
+    pub errors: usize,
 }
 
 impl From<Diagnostics> for Refusal {
     fn from(diagnostics: Diagnostics) -> Self {
-        Self { diagnostics, plugins: Vec::new(), node: None, tables: Vec::new() }
+        Self { diagnostics, plugins: Vec::new(), node: None, tables: Vec::new(), files: Vec::new() }
     }
 }
 
@@ -167,7 +182,10 @@ pub struct Typed {
     /// The node's settings.
     pub node: Node,
     pipelines: Vec<Pipeline>,
+    /// Files with errors, as far as they could be read: their plugins are looked at, and nothing of them runs.
+    partly: Vec<Pipeline>,
     wrong: Diagnostics,
+    named: Vec<PathBuf>,
     files: [u8; 32],
 }
 
@@ -177,27 +195,33 @@ pub struct Typed {
 /// When the node's settings cannot be read, with all that is wrong with all files. What is wrong with pipelines alone comes
 /// from [`Typed::resolve`], together with what it finds.
 pub fn read(files: &[PathBuf], options: &Options<'_>) -> Result<Typed, Refusal> {
-    let files = pipeline_files(files)?;
+    let (files, mut wrong) = files::of_pipelines(files);
     let first = files.first().map(PathBuf::as_path);
-    let mut wrong = Diagnostics::new();
     let node_file = portcullis_config::discover_node(options.node_file, first);
+    if options.node_file.is_none() {
+        files::unread_nodes(&files, node_file.as_deref()).into_iter().for_each(|diagnostic| wrong.push(diagnostic));
+    }
     let mut digest = Sha256::new();
     let node = read_node(node_file.as_deref(), options, &mut digest).map_err(|diagnostics| wrong.extend(diagnostics));
-    let mut pipelines = Vec::new();
+    let (mut pipelines, mut partly) = (Vec::new(), Vec::new());
     for file in &files {
         let bytes = bytes_of(file, &mut digest);
-        let pipeline = bytes.and_then(|bytes| match &node {
-            Ok(node) => node.load_pipeline(file, &bytes, options.environment),
+        let read = bytes.map(|bytes| match &node {
+            Ok(node) => node.load_pipeline_partly(file, &bytes, options.environment),
             // Nothing starts: what else is wrong is said too, and what may be named is not known.
-            Err(()) => portcullis_config::load_pipeline(file, &bytes, options.environment),
+            Err(()) => portcullis_config::load_pipeline_partly(file, &bytes, options.environment),
         });
-        match pipeline {
-            Ok(pipeline) => pipelines.push(pipeline),
+        match read {
+            Ok(read) if read.is_good() => pipelines.extend(read.pipeline),
+            Ok(read) => {
+                partly.extend(read.pipeline.clone());
+                wrong.extend(read.into_result().err().unwrap_or_default());
+            }
             Err(diagnostics) => wrong.extend(diagnostics),
         }
     }
     match node {
-        Ok(node) => Ok(Typed { node, pipelines, wrong, files: digest.finalize().into() }),
+        Ok(node) => Ok(Typed { node, pipelines, partly, wrong, named: files, files: digest.finalize().into() }),
         Err(()) => Err(wrong.into()),
     }
 }
@@ -217,7 +241,8 @@ fn bytes_of(file: &Path, digest: &mut Sha256) -> Result<Vec<u8>, Diagnostics> {
 impl Typed {
     /// Of what was made and not read.
     pub(crate) fn of(node: Node, pipelines: Vec<Pipeline>) -> Self {
-        Self { node, pipelines, wrong: Diagnostics::new(), files: [0; 32] }
+        let named = pipelines.iter().map(|pipeline| pipeline.file.clone()).collect();
+        Self { node, pipelines, partly: Vec::new(), wrong: Diagnostics::new(), named, files: [0; 32] }
     }
 
     /// The pipelines that could be read.
@@ -230,15 +255,16 @@ impl Typed {
     /// # Errors
     /// All that is wrong with all files at once.
     pub fn resolve(self, options: &Options<'_>) -> Result<Plan, Refusal> {
-        let Self { mut node, pipelines, mut wrong, files } = self;
+        let Self { mut node, pipelines, partly, mut wrong, named, files } = self;
         let consent = options.consent.iter().map(|net| Located::new(*net, Location::of("the command line")));
         node.egress.consent.extend(consent);
         check_names(&pipelines, &mut wrong);
         for pipeline in &pipelines {
             wrong.extend(node.check(pipeline));
-            let found = loops::on_nats(&node, pipeline).into_iter().chain(drain::within_polls(&node, pipeline));
-            found.for_each(|diagnostic| wrong.push(diagnostic));
+            drain::within_polls(&node, pipeline).into_iter().for_each(|diagnostic| wrong.push(diagnostic));
         }
+        let loops = loops::find(&node, &pipelines, options.instead.is_some());
+        loops.wrong.into_iter().for_each(|diagnostic| wrong.push(diagnostic));
         let sandbox = match sandbox(&node, options) {
             Ok(sandbox) => sandbox,
             Err(error) => {
@@ -249,22 +275,31 @@ impl Typed {
         let mut plans = Vec::new();
         let levels = Levels::of(&node);
         let networks = Networks::new(&node, &levels, OwnText::of(&node, &pipelines, options.instead.as_ref()));
-        let locks = Locks::read(&pipelines, options.lock, &mut wrong);
+        let locks = Locks::read(pipelines.iter().chain(&partly), options.lock, &mut wrong);
         let mut admission = Admission::new(&sandbox, &node, &networks, locks, &wrong);
-        for pipeline in pipelines {
+        for (index, pipeline) in pipelines.into_iter().enumerate() {
             let resolver = Resolver { node: &node, options, levels: &levels, networks: &networks };
-            match resolver.resolve(pipeline, &mut admission) {
+            let warnings = loops.warnings.iter().filter(|(of, _)| *of == index).map(|(_, warning)| warning.clone());
+            match resolver.resolve(pipeline, warnings.collect(), &mut admission) {
                 Ok(plan) => plans.push(plan),
                 Err(diagnostics) => wrong.extend(diagnostics),
             }
         }
+        partly.iter().for_each(|pipeline| plugins::look(&mut admission, pipeline, &networks, &levels, &mut wrong));
         let (tables, plugins) = admission.end();
         if wrong.is_empty() {
-            Ok(Plan { node, pipelines: plans, sandbox, tables, files })
-        } else {
-            Err(Refusal { diagnostics: wrong, plugins, node: Some(Box::new(node)), tables })
+            return Ok(Plan { node, pipelines: plans, sandbox, tables, files });
         }
+        let files = named.iter().map(|file| verdict(file, &plans, &wrong)).collect();
+        Err(Refusal { diagnostics: wrong, plugins, node: Some(Box::new(node)), tables, files })
     }
+}
+
+fn verdict(file: &Path, plans: &[PipelinePlan], wrong: &Diagnostics) -> FileVerdict {
+    let name = file.display().to_string();
+    let errors = wrong.iter().filter(|diagnostic| diagnostic.at.file() == name).count();
+    let is_good = errors == 0 && plans.iter().any(|plan| plan.config.file == *file);
+    FileVerdict { file: name, is_good, errors }
 }
 
 struct Resolver<'a> {
@@ -275,21 +310,30 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    fn resolve(&self, mut pipeline: Pipeline, admission: &mut Admission<'_>) -> Result<PipelinePlan, Diagnostics> {
+    fn resolve(
+        &self,
+        mut pipeline: Pipeline,
+        warnings: Vec<Diagnostic>,
+        admission: &mut Admission<'_>,
+    ) -> Result<PipelinePlan, Diagnostics> {
+        for warning in &warnings {
+            tracing::warn!(at = %warning.at, pipeline = %pipeline.name.value, "{}", warning.message);
+        }
         // What was not typed is lowered to what the levels above allow; what was typed above them is refused already.
         pipeline.queue = self.node.queue_of(&pipeline);
         let limits: Vec<_> = pipeline.plugins.iter().map(|plugin| self.node.limits_of(&pipeline, plugin)).collect();
         pipeline.plugins.iter_mut().zip(limits).for_each(|(plugin, limits)| plugin.limits = limits);
         let mut wrong = Diagnostics::new();
         let mut keep = |result: Result<_, Diagnostic>| result.map_err(|diagnostic| wrong.push(diagnostic)).ok();
-        let forbidden = self.forbidden_topics(&pipeline);
         let sources: Vec<_> = pipeline.sources.iter().map(|source| self.source(source)).collect();
         let sources: Vec<_> = sources.into_iter().filter_map(&mut keep).collect();
         let mut keep_sink = |result: Result<_, Diagnostic>| result.map_err(|diagnostic| wrong.push(diagnostic)).ok();
         let owner = owner(&pipeline);
-        let sink = keep_sink(self.sink(&pipeline.sink, &forbidden, &owner));
-        let dead_letter =
-            pipeline.dead_letter.as_ref().map(|letters| keep_sink(self.sink(letters, &self.audit_topic(), &owner)));
+        let reserved = self.reserved(&pipeline);
+        let sink = keep_sink(self.sink(&pipeline.sink, &reserved, self.read_topics(&pipeline), &owner));
+        let audit: Vec<_> = self.audit_topic().into_iter().collect();
+        let letters = |letters| keep_sink(self.sink(letters, &audit, Vec::new(), &owner));
+        let dead_letter = pipeline.dead_letter.as_ref().map(letters);
         let (stages, locked) = plugins::link(admission, &pipeline, self.networks, self.levels, &mut wrong);
         let (Some(sink), true) = (sink, wrong.is_empty()) else {
             return Err(wrong);
@@ -297,35 +341,47 @@ impl Resolver<'_> {
         let promise = guarantee::of(&sources, &sink);
         let queue_sums = self.levels.queue(pipeline.tenant.as_ref().map(|tenant| tenant.as_str()));
         let dead_letter = dead_letter.flatten();
-        Ok(PipelinePlan { sources, stages, sink, dead_letter, queue_sums, promise, locked, config: pipeline })
+        Ok(PipelinePlan { sources, stages, sink, dead_letter, queue_sums, promise, warnings, locked, config: pipeline })
     }
 
-    /// A topic that a sink must never reach: the evidence, the dead letters, and the pipeline's own source, which would send
-    /// its messages round for ever. The same name on another cluster is another topic: mirrors are made of that.
-    fn forbidden_topics(&self, pipeline: &Pipeline) -> Vec<String> {
-        let mut topics = self.audit_topic();
+    /// What a sink must never reach: the evidence, and the dead letters.
+    fn reserved<'p>(&'p self, pipeline: &'p Pipeline) -> Vec<Reserved<'p>> {
+        let mut reserved: Vec<_> = self.audit_topic().into_iter().collect();
+        let what = "the pipeline's dead letter queue";
         match (&pipeline.sink.value, pipeline.dead_letter.as_ref().map(|letters| &letters.value)) {
-            (Sink::Kafka(_), Some(Sink::Kafka(letters))) => topics.push(letters.topic.value.to_string()),
+            (Sink::Kafka(_), Some(Sink::Kafka(letters))) => {
+                reserved.push(Reserved { name: letters.topic.value.to_string(), what, at: &letters.topic.at });
+            }
             (Sink::JetStream(_) | Sink::Nats(_), Some(Sink::JetStream(letters))) => {
-                topics.push(letters.subject.value.to_string());
+                reserved.push(Reserved { name: letters.subject.value.to_string(), what, at: &letters.subject.at });
             }
             _ => {}
         }
-        let Sink::Kafka(sink) = &pipeline.sink.value else { return topics };
-        for source in &pipeline.sources {
-            if let Source::Kafka(kafka) = &source.value
-                && (self.options.instead.is_some() || cluster(&kafka.connection) == cluster(&sink.connection))
-            {
-                topics.extend(kafka.topics.iter().map(|topic| topic.value.clone()));
-            }
-        }
-        topics
+        reserved
     }
 
-    fn audit_topic(&self) -> Vec<String> {
-        match self.node.audit.target.as_ref().map(|target| &target.value) {
-            Some(AuditTarget::Topic(audit)) => vec![audit.topic.value.clone()],
+    /// The topics that a pipeline reads from the cluster that it sends to: no template of its sink may give one of them, or
+    /// its messages would go round. The same name on another cluster is another topic: mirrors are made of that.
+    fn read_topics(&self, pipeline: &Pipeline) -> Vec<String> {
+        let Sink::Kafka(sink) = &pipeline.sink.value else { return Vec::new() };
+        let is_here = |connection: &portcullis_config::KafkaConnection| {
+            self.options.instead.is_some() || loops::is_one_cluster(self.node, connection, &sink.connection)
+        };
+        let of = |source: &Located<Source>| match &source.value {
+            Source::Kafka(kafka) if is_here(&kafka.connection) => {
+                kafka.topics.iter().map(|topic| topic.value.clone()).collect()
+            }
             _ => Vec::new(),
+        };
+        pipeline.sources.iter().flat_map(of).collect()
+    }
+
+    fn audit_topic(&self) -> Option<Reserved<'_>> {
+        match self.node.audit.target.as_ref().map(|target| &target.value) {
+            Some(AuditTarget::Topic(audit)) => {
+                Some(Reserved { name: audit.topic.value.clone(), what: "the audit topic", at: &audit.topic.at })
+            }
+            _ => None,
         }
     }
 
@@ -333,8 +389,30 @@ impl Resolver<'_> {
         SourcePlan::resolve(source, self.node, self.options.instead.as_ref())
     }
 
-    fn sink(&self, sink: &Located<Sink>, forbidden: &[String], owner: &str) -> Result<SinkPlan, Diagnostic> {
-        SinkPlan::resolve(sink, self.node, self.options.instead.as_ref(), forbidden, owner)
+    /// `read` are topics that a template must not give; one that is fixed has been held against the sources already.
+    fn sink(
+        &self,
+        sink: &Located<Sink>,
+        reserved: &[Reserved<'_>],
+        read: Vec<String>,
+        owner: &str,
+    ) -> Result<SinkPlan, Diagnostic> {
+        let to = match &sink.value {
+            Sink::Kafka(kafka) => Some(&kafka.topic),
+            Sink::JetStream(stream) => Some(&stream.subject),
+            Sink::Nats(nats) => Some(&nats.subject),
+            Sink::File(_) | Sink::Stdio(_) => None,
+        };
+        let fixed = to.and_then(|to| Some((to.value.fixed()?, &to.at)));
+        if let Some((name, at)) = fixed
+            && let Some(Reserved { what, at: place, .. }) = reserved.iter().find(|reserved| reserved.name == name)
+        {
+            let message = format!("`{name}` is {what} ({place}), where no other message goes");
+            return Err(at.diagnostic(Code::KeyConflict, message).help("name another one"));
+        }
+        let names = reserved.iter().map(|reserved| reserved.name.clone());
+        let forbidden: Vec<String> = if fixed.is_some() { names.collect() } else { names.chain(read).collect() };
+        SinkPlan::resolve(sink, self.node, self.options.instead.as_ref(), &forbidden, owner)
     }
 }
 
@@ -344,48 +422,11 @@ pub(crate) fn owner(pipeline: &Pipeline) -> String {
     format!("{tenant}{}", pipeline.name.value)
 }
 
-/// As it was typed: two spellings of one cluster count as two, and then only the loop itself is not caught.
-fn cluster(connection: &KafkaConnection) -> &str {
-    match &connection.cluster {
-        Cluster::Brokers(name) | Cluster::Profile(name) => name.as_str(),
-    }
-}
-
-/// Files as named; of a folder, its `*.yaml` and `*.yml` but the node's own.
-fn pipeline_files(named: &[PathBuf]) -> Result<Vec<PathBuf>, Diagnostics> {
-    let mut files = Vec::new();
-    let mut wrong = Diagnostics::new();
-    for path in named {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
-        }
-        match yaml_files(path) {
-            Ok(found) if !found.is_empty() => files.extend(found),
-            Ok(_) => wrong.push(
-                Location::of_file(path)
-                    .diagnostic(Code::FileUnreadable, "the folder holds no pipeline (*.yaml, *.yml)"),
-            ),
-            Err(error) => wrong.push(
-                Location::of_file(path).diagnostic(Code::FileUnreadable, format!("cannot read the folder: {error}")),
-            ),
-        }
-    }
-    if wrong.is_empty() { Ok(files) } else { Err(wrong) }
-}
-
-fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-        let is_node = path.file_name().is_some_and(|name| name == portcullis_config::NODE_FILE);
-        if is_yaml && !is_node && path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
+/// A destination with one use.
+struct Reserved<'a> {
+    name: String,
+    what: &'static str,
+    at: &'a Location,
 }
 
 fn check_names(pipelines: &[Pipeline], wrong: &mut Diagnostics) {

@@ -23,10 +23,20 @@ pub(super) struct OwnText {
     /// `host:port`, as bootstrap lists have them.
     endpoints: Vec<String>,
     admin: Option<SocketAddr>,
+    /// The same endpoints with what each is.
+    named: Vec<Named>,
     #[cfg(feature = "kafka")]
     clusters: Vec<portcullis_connector_kafka::Connection>,
     /// What the clusters say, asked once for all plugins of this process.
     advertised: Arc<OnceLock<Vec<(String, u16)>>>,
+}
+
+/// An endpoint with what it is to the bridge.
+#[derive(Clone, Debug)]
+struct Named {
+    /// `host:port`, as it was typed.
+    endpoint: String,
+    what: String,
 }
 
 impl OwnText {
@@ -54,6 +64,7 @@ impl OwnText {
         Self {
             endpoints,
             admin: (listen.port() != 0).then_some(listen),
+            named: named(node, pipelines, instead),
             #[cfg(feature = "kafka")]
             clusters: clusters(node, used(), audit, instead),
             advertised: Arc::default(),
@@ -74,6 +85,29 @@ impl OwnText {
     /// With every broker that the clusters advertise. A bootstrap list names a few of them, and the client is sent on to the rest.
     pub(super) fn complete(&self) -> OwnEndpoints {
         self.endpoints(self.advertised.get_or_init(|| self.ask()), true)
+    }
+
+    /// Which endpoint of the bridge a request runs into: by its name, or by an address of it.
+    pub(super) fn which(&self, host: &str, address: Option<IpAddr>, port: u16) -> Option<String> {
+        let asked = bare(host);
+        let address = address.or_else(|| asked.parse().ok()).map(|address| address.to_canonical());
+        let found = self.named.iter().find(|named| {
+            host_and_port(&named.endpoint).is_some_and(|(host, own)| {
+                let host = bare(host);
+                let known =
+                    if is_localhost(host) { Some(Ipv4Addr::LOCALHOST.into()) } else { host.parse::<IpAddr>().ok() };
+                let is_near = |known: IpAddr| {
+                    let local = known.is_loopback() || known.is_unspecified();
+                    address.is_some_and(|address| address == known.to_canonical() || local && address.is_loopback())
+                };
+                own == port && (host.eq_ignore_ascii_case(asked.trim_end_matches('.')) || known.is_some_and(is_near))
+            })
+        });
+        let interface = || address.filter(|address| interfaces().contains(address));
+        found.map(|named| format!("{} is {}", named.endpoint, named.what)).or_else(|| {
+            let address = interface()?;
+            Some(format!("{address} is an address of this machine, whose services no plugin reaches"))
+        })
     }
 
     #[cfg(feature = "kafka")]
@@ -117,6 +151,42 @@ impl OwnText {
         }
         own
     }
+}
+
+/// What every endpoint is to the bridge, with the place where it was typed.
+fn named(node: &Node, pipelines: &[Pipeline], instead: Option<&Instead>) -> Vec<Named> {
+    let kafka = |connection: &portcullis_config::KafkaConnection, what: &str| -> Vec<Named> {
+        let Cluster::Brokers(brokers) = &connection.cluster else { return Vec::new() };
+        let of = |broker: &str| Named {
+            endpoint: broker.trim().to_owned(),
+            what: format!("a Kafka broker of {what} ({})", brokers.at),
+        };
+        brokers.split(',').map(of).collect()
+    };
+    let nats = |connection: &NatsConnection, what: &str| -> Vec<Named> {
+        let at = connection.servers().first().map(|server| server.at.to_string()).unwrap_or_default();
+        let what = format!("a NATS server of {what} ({at})");
+        nats_endpoints(connection).map(|endpoint| Named { endpoint, what: what.clone() }).collect()
+    };
+    let admin = &node.admin.listen;
+    let place = admin.at.as_ref().map_or_else(|| "the default".to_owned(), ToString::to_string);
+    let mut all = vec![Named { endpoint: admin.value.to_string(), what: format!("the admin endpoint ({place})") }];
+    if let Some(AuditTarget::Topic(audit)) = node.audit.target.as_ref().map(|target| &target.value) {
+        all.extend(kafka(&audit.connection, "the audit topic"));
+    }
+    for (name, profile) in &node.profiles {
+        let what = format!("profile `{name}`");
+        all.extend(profile.value.kafka().into_iter().flat_map(|connection| kafka(connection, &what)));
+        all.extend(profile.value.nats().into_iter().flat_map(|connection| nats(connection, &what)));
+    }
+    for pipeline in pipelines {
+        let what = format!("pipeline `{}`", pipeline.name.value);
+        all.extend(portcullis_config::connections(pipeline).flat_map(|connection| kafka(connection, &what)));
+        all.extend(portcullis_config::nats_connections(pipeline).flat_map(|connection| nats(connection, &what)));
+    }
+    let given = instead.into_iter().flat_map(Instead::endpoints);
+    all.extend(given.map(|endpoint| Named { endpoint, what: "the broker that the command line names".to_owned() }));
+    all
 }
 
 fn add(own: &mut OwnEndpoints, host: &str, port: u16) {

@@ -14,7 +14,8 @@ use super::admission::Admission;
 use super::egress::Networks;
 use super::evidence;
 use super::levels::Levels;
-use super::locked::LockedPipeline;
+use super::locked::{LockedPipeline, LockedPlugin};
+use super::needed;
 use crate::pipeline::{EgressMaker, Life, On, Stage, Way};
 use crate::plugin::{self, Grants, Level, Limits, LinkError, LinkedPlugin, PluginSpec, Wish};
 
@@ -26,38 +27,67 @@ pub(super) fn link(
     levels: &Levels,
     wrong: &mut Diagnostics,
 ) -> (Vec<Arc<Stage>>, LockedPipeline) {
-    let mut stages = Vec::new();
-    let mut locked = Vec::new();
-    for plugin in &pipeline.plugins {
-        let Some(admitted) = admission.admit(pipeline, plugin, wrong) else { continue };
-        let left_out = admitted.left_out(&plugin.grants);
-        let typed = plugin;
-        let plugin = &without_rules(plugin, &left_out);
-        let network = match networks.network(pipeline, plugin) {
-            Ok(network) => network,
-            Err(diagnostics) => {
-                wrong.extend(diagnostics);
-                continue;
-            }
-        };
-        // The bytes that were looked at are those that are compiled, also where the file is exchanged in between.
-        match admission.sandbox.link_file(&admitted.file, spec(pipeline, plugin, levels, left_out)) {
-            Ok(linked) => {
-                idle_concurrency(plugin, linked.may_wait()).into_iter().for_each(|found| wrong.push(found));
-                let files = network.as_ref().map(|network| network.files.clone()).unwrap_or_default();
-                locked.push(admission.locked(pipeline, typed, &admitted, files));
-                let egress = network.map(|network| network.maker(pipeline, &linked));
-                stages.push(Arc::new(stage(plugin, linked, egress)));
-            }
-            Err(error) => admission.failed(pipeline, plugin, &admitted, &error, wrong),
-        }
-    }
+    let linked =
+        pipeline.plugins.iter().filter_map(|plugin| link_one(admission, pipeline, plugin, networks, levels, wrong));
+    let (stages, locked): (Vec<_>, Vec<_>) = linked.unzip();
     let locked = LockedPipeline::new(pipeline, locked);
     // Where a plugin is missing, its refusal has been said, and the rest would only repeat it.
     if stages.len() == pipeline.plugins.len() {
         admission.compare(pipeline, &locked, wrong);
     }
     (stages, locked)
+}
+
+/// What is wrong with the plugins of a pipeline that has errors of its own already. Of one whose entry is among them only the
+/// component is looked at: the rest would follow from the defaults that stand for what is wrong.
+pub(super) fn look(
+    admission: &mut Admission<'_>,
+    pipeline: &Pipeline,
+    networks: &Networks<'_>,
+    levels: &Levels,
+    wrong: &mut Diagnostics,
+) {
+    for plugin in &pipeline.plugins {
+        if plugin.is_whole {
+            drop(link_one(admission, pipeline, plugin, networks, levels, wrong));
+        } else {
+            admission.look(pipeline, plugin, wrong);
+        }
+    }
+}
+
+fn link_one(
+    admission: &mut Admission<'_>,
+    pipeline: &Pipeline,
+    typed: &Plugin,
+    networks: &Networks<'_>,
+    levels: &Levels,
+    wrong: &mut Diagnostics,
+) -> Option<(Arc<Stage>, LockedPlugin)> {
+    let admitted = admission.admit(pipeline, typed, wrong)?;
+    let left_out = admitted.left_out(&typed.grants);
+    let plugin = &without_rules(typed, &left_out);
+    let network = match networks.network(pipeline, plugin) {
+        Ok(network) => network,
+        Err(diagnostics) => {
+            wrong.extend(diagnostics);
+            return None;
+        }
+    };
+    // The bytes that were looked at are those that are compiled, also where the file is exchanged in between.
+    match admission.sandbox.link_file(&admitted.file, spec(pipeline, plugin, levels, left_out)) {
+        Ok(linked) => {
+            idle_concurrency(plugin, linked.may_wait()).into_iter().for_each(|found| wrong.push(found));
+            let files = network.as_ref().map(|network| network.files.clone()).unwrap_or_default();
+            let locked = admission.locked(pipeline, typed, &admitted, files);
+            let egress = network.map(|network| network.maker(pipeline, &linked));
+            Some((Arc::new(stage(plugin, linked, egress)), locked))
+        }
+        Err(error) => {
+            admission.failed(pipeline, plugin, &admitted, &error, wrong);
+            None
+        }
+    }
 }
 
 /// A lane makes one call at a time of a component that waits for nothing outside: more could not be at work in it.
@@ -154,6 +184,12 @@ fn stage(plugin: &Plugin, linked: Arc<LinkedPlugin>, egress: Option<EgressMaker>
     stage
 }
 
+/// Whether a file is called as a plugin of this repository is.
+fn is_shipped(component: &Path) -> bool {
+    let shipped = ["json-schema.wasm", "stamp.wasm", "http-enrich.wasm", "redact.wasm"];
+    component.file_name().is_some_and(|name| shipped.iter().any(|shipped| name == *shipped))
+}
+
 /// How an operator accepts what a lock refuses.
 pub(super) const DRIFT_HELP: &str =
     "`portcullis link FILE` shows what differs and locks it anew; other bytes of a component need `--update` too";
@@ -164,7 +200,10 @@ pub(super) fn diagnostic(plugin: &Plugin, at: Option<&Location>, error: &LinkErr
         LinkError::Digest { .. } | LinkError::DigestForm { .. } => {
             plugin.digest.as_ref().map_or(&plugin.component.at, |digest| &digest.at)
         }
-        LinkError::Configure { .. } => plugin.config.as_ref().map_or(&plugin.component.at, |config| &config.at),
+        // A plugin mostly says which key it is; the plugin chose the text, so it can do no more than choose a line of its own.
+        LinkError::Configure { detail } => {
+            plugin.config.as_ref().map_or(&plugin.component.at, |config| config.place_in(detail).unwrap_or(&config.at))
+        }
         _ => &plugin.component.at,
     });
     diagnostic_at(at, &plugin.name.value, &plugin.component.value, error)
@@ -175,10 +214,14 @@ pub(super) fn diagnostic_at(at: &Location, plugin: &str, component: &Path, error
     let message = format!("plugin `{plugin}` ({}): {error}", component.display());
     let diagnostic = at.diagnostic(Code::Other(evidence::refused(error).as_str()), message);
     match error {
-        LinkError::ImportNotGranted { yaml, .. } | LinkError::GrantMissing { yaml, .. } => diagnostic.help(format!("add `{yaml}` to the plugin, if you trust it with that")),
-        LinkError::NotFound { .. } => {
-            diagnostic.help("paths are relative to the pipeline file; `cargo xtask guests` builds the shipped plugins")
+        LinkError::ImportNotGranted { yaml, .. } | LinkError::GrantMissing { yaml, .. } => {
+            let fill_in = needed::to_fill_in(yaml).map(|what| format!("; {what}")).unwrap_or_default();
+            diagnostic.help(format!("add `{yaml}` to the plugin, if you trust it with that{fill_in}"))
         }
+        LinkError::NotFound { .. } => diagnostic.help(match is_shipped(component) {
+            true => "paths are relative to the pipeline file; `cargo xtask guests` builds the shipped plugins",
+            false => "paths are relative to the pipeline file; `portcullis plugin build` in the folder of a plugin's crate builds it",
+        }),
         LinkError::Digest { found, .. } => {
             diagnostic.help(format!("if the new component is the one you want: `digest: {found}`"))
         }

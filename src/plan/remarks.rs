@@ -4,7 +4,7 @@ use portcullis_config::{AuditMode, AuditTarget, Clock, Disposition, EgressMode, 
 use portcullis_policy::{Proto, RuleHost};
 
 use super::guarantee::Guarantee;
-use super::{LOCK_FILE, PipelinePlan, Plan};
+use super::{LOCK_FILE, PipelinePlan, Plan, Table};
 
 pub(super) fn of(plan: &Plan, pipeline: &PipelinePlan) -> Vec<String> {
     let config = &pipeline.config;
@@ -22,7 +22,11 @@ pub(super) fn of(plan: &Plan, pipeline: &PipelinePlan) -> Vec<String> {
                 .to_owned(),
         );
     }
+    remarks.extend(pipeline.warnings.iter().map(|warning| format!("{}: {}", warning.at, warning.message)));
     for plugin in &config.plugins {
+        let is_its = |table: &&Table| table.pipeline == config.name.value && table.plugin == plugin.name.value;
+        let warnings = plan.tables.iter().find(is_its).map(|table| table.warnings.as_slice()).unwrap_or_default();
+        remarks.extend(warnings.iter().map(|warning| format!("plugin {}: {warning}", plugin.name.value)));
         remarks.extend(of_plugin(plugin).into_iter().map(|remark| format!("plugin {}: {remark}", plugin.name.value)));
     }
     if has_plugins && !config.file.with_file_name(LOCK_FILE).is_file() {
@@ -66,6 +70,19 @@ fn of_plugin(plugin: &Plugin) -> Vec<String> {
     }
     for rule in &egress.rules {
         let text = rule.rule.canonical();
+        if rule.rule.dangerous() {
+            remarks.push(format!(
+                "`{text}` is `dangerous`: it takes more hosts or ports than a rule may without that word"
+            ));
+        }
+        let open = match (rule.rule.methods().is_empty(), rule.rule.paths().is_empty()) {
+            _ if !rule.rule.proto().is_http() => None,
+            (true, true) => Some("every method and every path is allowed: `methods` and `paths` narrow it"),
+            (true, false) => Some("every method is allowed: `methods` narrows it"),
+            (false, true) => Some("every path is allowed: `paths` narrows it"),
+            (false, false) => None,
+        };
+        remarks.extend(open.map(|open| format!("`{text}`: {open}")));
         match rule.rule.host() {
             RuleHost::Suffix(_) => {
                 remarks.push(format!("`{text}`: the labels before the suffix reach the name server and can carry data"))

@@ -49,6 +49,23 @@ impl Asked {
         }
     }
 
+    /// Host and port that it is for, where it has both.
+    pub(crate) fn destination(&self) -> Option<(&str, u16)> {
+        match self {
+            Self::Raw { host, port, .. } => Some((host, *port)),
+            Self::Lookup { .. } => None,
+            Self::Http { scheme, authority, .. } => {
+                let default = if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
+                match authority.rsplit_once(':') {
+                    Some((host, port)) if !host.contains(':') || host.ends_with(']') => {
+                        Some((host, port.parse().ok()?))
+                    }
+                    _ => Some((authority, default)),
+                }
+            }
+        }
+    }
+
     /// The least rule for it, whatever the policy says.
     pub(crate) fn smallest(&self, answers: &[IpAddr]) -> Option<Smallest> {
         match self {

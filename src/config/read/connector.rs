@@ -65,6 +65,13 @@ fn connector<'n>(
     what: &'static str,
     kinds: &'static [&'static str],
 ) -> Option<(&'static str, &'n Node)> {
+    if let Kind::Scalar(scalar) = &node.kind
+        && let Some(kind) = kinds.iter().find(|kind| **kind == scalar.text)
+    {
+        let message = format!("{what} is a map, found only the name of the connector `{kind}`");
+        cx.say(&node.at, Code::TypeWrong, message, format!("such as `{}`", example(kind, kinds == SOURCES)));
+        return None;
+    }
     let mut fields = Fields::of(cx, node, what)?;
     let mut chosen = Vec::new();
     for kind in kinds {
@@ -102,6 +109,21 @@ fn connector<'n>(
             cx.say(key_at, Code::KeyConflict, format!("{what} is one connector, and `{second}` is a second"), help);
             None
         }
+    }
+}
+
+/// The least of an end that says what it reads or writes.
+fn example(kind: &str, is_source: bool) -> &'static str {
+    match (kind, is_source) {
+        ("kafka", true) => "{ kafka: { brokers: \"broker:9092\", topics: [orders] } }",
+        ("kafka", false) => "{ kafka: { brokers: \"broker:9092\", topic: orders } }",
+        ("jetstream", true) => "{ jetstream: { servers: \"nats://server:4222\", stream: ORDERS, consumer: bridge } }",
+        ("jetstream", false) => "{ jetstream: { servers: \"nats://server:4222\", subject: orders } }",
+        ("nats", true) => "{ nats: { servers: \"nats://server:4222\", subjects: [orders] } }",
+        ("nats", false) => "{ nats: { servers: \"nats://server:4222\", subject: orders } }",
+        ("file", _) => "{ file: { path: orders.jsonl } }",
+        ("generator", _) => "{ generator: { count: 10, value: text } }",
+        _ => "{ stdio: {} }",
     }
 }
 
@@ -161,4 +183,41 @@ fn headers(cx: &mut Context<'_>, node: &Node) -> Option<Vec<(String, Option<Stri
         false => Some((entry.key.clone(), Some(any_text(cx, &entry.value)?.value))),
     });
     Some(headers.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{NoEnvironment, load_pipeline};
+
+    #[test]
+    fn whoever_writes_only_the_name_of_a_connector_is_shown_one_that_works() {
+        let end = "{ file: { path: end.jsonl } }";
+        for (key, other, kinds) in [("source", "sink", &SOURCES[..]), ("sink", "source", &SINKS)] {
+            for kind in kinds {
+                let load = |value: &str| {
+                    let text = format!("pipeline: p\n{other}: {end}\n{key}: {value}\n");
+                    load_pipeline(Path::new("p.yaml"), text.as_bytes(), &NoEnvironment)
+                };
+                let wrong = load(kind).unwrap_err();
+                let help = wrong.iter().next().unwrap().help.clone().unwrap();
+                let example = help.strip_prefix("such as `").unwrap().strip_suffix('`').unwrap();
+                assert!(example.contains(kind) && wrong.len() == 1, "{wrong:?}");
+                load(example).unwrap_or_else(|wrong| panic!("{example}: {wrong:?}"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_of_the_node_in_the_place_of_a_pipeline_is_told_in_one_sentence() {
+        let text = "audit: { file: a.jsonl }\nadmin: { listen: \"127.0.0.1:0\" }\n";
+        let wrong = load_pipeline(Path::new("portcullis.yaml"), text.as_bytes(), &NoEnvironment).unwrap_err();
+        let only = wrong.iter().next().unwrap();
+        assert!(wrong.len() == 1 && only.help.as_deref().unwrap().contains("--node"), "{wrong:?}");
+        let text = "pipeline: p\nadmin: {}\n";
+        let wrong = load_pipeline(Path::new("p.yaml"), text.as_bytes(), &NoEnvironment).unwrap_err();
+        assert_eq!(wrong.len(), 3, "what is begun as a pipeline is judged as one: {wrong:?}");
+    }
 }

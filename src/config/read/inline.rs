@@ -24,7 +24,7 @@ fn value(cx: &mut Context<'_>, node: &Node) -> Option<PluginConfig> {
             // A text that looks like a variable is not locked as one.
             let literal =
                 || json.as_str().filter(|text| text.contains("${")).map(|text| text.replace('$', "$$").into());
-            Some(PluginConfig { typed: typed.or_else(literal), json })
+            Some(PluginConfig { typed: typed.or_else(literal), json, keys: Vec::new(), files: Vec::new() })
         }
         Kind::Seq(items) => {
             // All items are read before one that failed ends it, so that every error is said.
@@ -32,23 +32,29 @@ fn value(cx: &mut Context<'_>, node: &Node) -> Option<PluginConfig> {
             items.into_iter().collect::<Option<Vec<_>>>().map(|items| joined(items, |items| items.collect()))
         }
         Kind::Map(entries) => match entries.as_slice() {
-            [entry] if entry.key == "$file" => Some(PluginConfig { json: file(cx, &entry.value)?, typed: None }),
+            [entry] if entry.key == "$file" => file(cx, &entry.value),
             entries => {
                 let values: Vec<Option<PluginConfig>> = entries.iter().map(|entry| value(cx, &entry.value)).collect();
                 let keys = || entries.iter().map(|entry| entry.key.clone());
                 let values = values.into_iter().collect::<Option<Vec<_>>>();
-                values.map(|values| joined(values, |values| Value::Object(keys().zip(values).collect::<Map<_, _>>())))
+                values.map(|values| {
+                    let mut map = joined(values, |values| Value::Object(keys().zip(values).collect::<Map<_, _>>()));
+                    map.keys.extend(entries.iter().map(|entry| Located::new(entry.key.clone(), entry.key_at.clone())));
+                    map
+                })
             }
         },
     }
 }
 
 /// One value of several.
-fn joined(parts: Vec<PluginConfig>, join: impl Fn(&mut dyn Iterator<Item = Value>) -> Value) -> PluginConfig {
+fn joined(mut parts: Vec<PluginConfig>, join: impl Fn(&mut dyn Iterator<Item = Value>) -> Value) -> PluginConfig {
     let has_variables = parts.iter().any(|part| part.typed.is_some());
     let as_typed = |part: &PluginConfig| part.typed.as_ref().unwrap_or(&part.json).clone();
     let typed = has_variables.then(|| join(&mut parts.iter().map(as_typed)));
-    PluginConfig { json: join(&mut parts.into_iter().map(|part| part.json)), typed }
+    let keys = parts.iter_mut().flat_map(|part| std::mem::take(&mut part.keys)).collect();
+    let files = parts.iter_mut().flat_map(|part| std::mem::take(&mut part.files)).collect();
+    PluginConfig { json: join(&mut parts.into_iter().map(|part| part.json)), typed, keys, files }
 }
 
 fn plain(cx: &mut Context<'_>, scalar: &Scalar, at: &Location) -> Option<Value> {
@@ -69,11 +75,11 @@ fn plain(cx: &mut Context<'_>, scalar: &Scalar, at: &Location) -> Option<Value> 
     }
 }
 
-fn file(cx: &mut Context<'_>, node: &Node) -> Option<Value> {
+fn file(cx: &mut Context<'_>, node: &Node) -> Option<PluginConfig> {
     let file = path(cx, node)?;
     let bytes = read_file(cx, &file.value, &file.at, INLINE_BYTES_MAX)?;
     let extension = file.value.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    match extension {
+    let json = match extension {
         "json" => json(cx, &file, &bytes),
         "yaml" | "yml" => yaml(cx, &file, &bytes),
         _ => {
@@ -81,7 +87,8 @@ fn file(cx: &mut Context<'_>, node: &Node) -> Option<Value> {
             cx.say(&file.at, Code::ValueInvalid, message, "allowed: .json, .yaml, .yml");
             None
         }
-    }
+    }?;
+    Some(PluginConfig { json, typed: None, keys: Vec::new(), files: vec![file] })
 }
 
 fn json(cx: &mut Context<'_>, file: &Located<std::path::PathBuf>, bytes: &[u8]) -> Option<Value> {

@@ -9,13 +9,44 @@ use super::fields::Fields;
 use super::plugin::plugin;
 use super::values::{choice, choice_or_refused, duration, integer_u32, list, name, size};
 use crate::yaml::{Kind, Node};
-use crate::{Cluster, Code, Delivery, KafkaConnection, Located, Order, Pipeline, Plugin, Setting, Source, Window};
+use crate::{
+    Cluster, Code, Delivery, Format, KafkaConnection, Located, Order, Pipeline, Plugin, Setting, Sink, Source, Window,
+};
 
 const NOT_EXACTLY_ONCE: &str = "is not built yet: a message may come twice";
 
-/// The root of a pipeline file.
-pub(crate) fn pipeline(cx: &mut Context<'_>, file: &Path, node: &Node) -> Option<Pipeline> {
+/// Keys that only the node's file has.
+const NODE_KEYS: [&str; 11] = [
+    "mode",
+    "brokers",
+    "audit",
+    "admin",
+    "cache",
+    "log",
+    "egress",
+    "ceilings",
+    "limits",
+    "tenants",
+    "pipelines_may_name",
+];
+
+/// What was read of a pipeline file.
+pub(crate) struct ReadPipeline {
+    pub(crate) pipeline: Pipeline,
+    /// Without a source or a sink standard input or output stands for it, so that its plugins can be looked at.
+    pub(crate) is_whole: bool,
+}
+
+/// The root of a pipeline file; none where not even its name is known.
+pub(crate) fn pipeline(cx: &mut Context<'_>, file: &Path, node: &Node) -> Option<ReadPipeline> {
     let mut fields = Fields::of(cx, node, "a pipeline")?;
+    let has = |keys: &[&str]| keys.iter().any(|key| fields.entry(key).is_some());
+    if has(&NODE_KEYS) && !has(&["pipeline", "source", "sink"]) {
+        let message = "this is no pipeline: its keys are those of the node's file";
+        let help = "the node's file is `portcullis.yaml` beside the pipeline's, or another one with `--node FILE`";
+        cx.say(&node.at, Code::KeyMissing, message, help);
+        return None;
+    }
     let name_of = fields.required(cx, "pipeline", name);
     let tenant = fields.optional(cx, "tenant", name);
     let delivery = fields.optional(cx, "delivery", |cx, node| {
@@ -44,7 +75,9 @@ pub(crate) fn pipeline(cx: &mut Context<'_>, file: &Path, node: &Node) -> Option
     fields.refuse(cx, "admin", Code::SettingNotAvailable, "is a setting of the node", help);
     fields.refuse(cx, "brokers", Code::SettingNotAvailable, "are profiles of the node", help);
     fields.finish(cx);
-    Some(Pipeline {
+    let is_whole = sources.is_some() && sink.is_some();
+    let stdio = || Setting::default_of(Format::JsonLines);
+    let pipeline = Pipeline {
         file: file.to_owned(),
         at: node.at.clone(),
         name: name_of?,
@@ -52,14 +85,15 @@ pub(crate) fn pipeline(cx: &mut Context<'_>, file: &Path, node: &Node) -> Option
         delivery: Setting::or(delivery, Delivery::AtLeastOnce),
         order: Setting::or(order, Order::Key),
         lanes: lanes.and_then(|lanes| Some(Located::new(NonZeroU32::new(lanes.value)?, lanes.at))),
-        sources: sources?,
+        sources: sources.unwrap_or_else(|| vec![Located::new(Source::Stdio(stdio()), node.at.clone())]),
         plugins,
-        sink: sink?,
+        sink: sink.unwrap_or_else(|| Located::new(Sink::Stdio(stdio()), node.at.clone())),
         dead_letter,
         queue,
         window: unfinished,
         drain: Setting::or(drain, Duration::from_secs(30)),
-    })
+    };
+    Some(ReadPipeline { pipeline, is_whole })
 }
 
 /// The connection that a dead letter queue inherits: the Kafka sources', where they are of one cluster.

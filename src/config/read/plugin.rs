@@ -8,8 +8,8 @@ use super::limits::limits;
 use super::values::{boolean, choice, integer_u32, name, path, shown, text};
 use crate::yaml::{Kind, Node};
 use crate::{
-    Clock, Code, Disposition, Dispositions, EgressMode, Grants, Instance, Located, Location, Plugin, PluginLogLevel,
-    Retry, Setting, parse_duration,
+    Clock, Code, Diagnostics, Disposition, Dispositions, EgressMode, Grants, Instance, Located, Location, Plugin,
+    PluginLogLevel, Retry, Setting, parse_duration,
 };
 
 const DISPOSITIONS: [(&str, Disposition); 3] =
@@ -26,11 +26,15 @@ pub(super) const CLOCKS: [(&str, Clock); 2] = [("coarse", Clock::Coarse), ("prec
 
 /// One entry of `plugins:`. `dead_letter` says whether the pipeline declares one.
 pub(super) fn plugin(cx: &mut Context<'_>, node: &Node, dead_letter: bool) -> Option<Plugin> {
+    let found = cx.found.len();
     let mut fields = Fields::of(cx, node, "a plugin")?;
     let name = fields.required(cx, "name", name);
     let component = fields.required(cx, "component", path);
     let digest = fields.optional(cx, "digest", digest);
     let config = fields.optional(cx, "config", plugin_config);
+    // What is said of all of it is said at its key.
+    let config =
+        config.zip(fields.entry("config")).map(|(config, entry)| Located::new(config.value, entry.key_at.clone()));
     let on = fields.optional(cx, "on", |_, node| Some(node));
     let on = dispositions(cx, on, dead_letter);
     let grants = fields.optional(cx, "grants", grants);
@@ -51,7 +55,20 @@ pub(super) fn plugin(cx: &mut Context<'_>, node: &Node, dead_letter: bool) -> Op
         grants: grants.unwrap_or_default(),
         limits,
         instance: Setting::or(instance, Instance::Lane),
+        is_whole: cx.found.len() == found && !cx.found.is_full() && !is_touched(node, &cx.found),
     })
+}
+
+/// Whether something of a node was wrong before it was read, or has been said of another place that shares it.
+fn is_touched(node: &Node, found: &Diagnostics) -> bool {
+    let said = |at: &Location| found.iter().any(|diagnostic| diagnostic.at == *at);
+    said(&node.at)
+        || match &node.kind {
+            Kind::Broken => true,
+            Kind::Scalar(_) => false,
+            Kind::Seq(items) => items.iter().any(|item| is_touched(item, found)),
+            Kind::Map(entries) => entries.iter().any(|entry| said(&entry.key_at) || is_touched(&entry.value, found)),
+        }
 }
 
 fn has_key(node: &Node, key: &str) -> bool {

@@ -1,7 +1,5 @@
 //! Every budget with its origin: of a plugin, of a pipeline, of a connector, and the sums of tenants and of the node.
 
-use std::num::NonZeroU32;
-
 #[cfg(feature = "nats")]
 use portcullis_config::NatsWindow;
 use portcullis_config::{
@@ -45,10 +43,7 @@ pub(super) fn budget<T>(name: &'static str, setting: &Setting<T>, text: impl Fn(
 
 /// Of the pipeline itself.
 pub(super) fn of_pipeline(config: &Pipeline) -> Vec<BudgetDescription> {
-    let lanes = match &config.lanes {
-        Some(lanes) => typed_or(Some(&lanes.at), NonZeroU32::to_string(&lanes.value)),
-        None => typed_or(None, std::thread::available_parallelism().map_or(1, usize::from).to_string()),
-    };
+    let lanes = typed_or(config.lanes.as_ref().map(|lanes| &lanes.at), config.lane_count().to_string());
     vec![
         named("lanes", lanes),
         budget("queue.messages", &config.queue.messages, u32::to_string),

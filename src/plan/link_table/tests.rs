@@ -72,6 +72,7 @@ fn judged(examined: &Examined, grants: &str, node_text: &str, production: bool) 
         examined,
         entry: &plugin.component.at,
         grants: &plugin.grants,
+        named: &plugin.config.as_ref().map(|config| needed::named(&config.to_typed_json())).unwrap_or_default(),
         tenant: tenant.map(|(name, tenant)| (name.as_str(), &tenant.ceilings)),
         node: &node.ceilings,
         production,
@@ -180,6 +181,48 @@ fn a_destination_that_no_grant_covers_is_refused_and_a_part_of_one_is_enough() {
     assert_eq!(of(&plugin, part).refusals, Vec::<String>::new());
     let none = of(&plugin, "grants: { egress: [] }");
     assert_eq!(none.verdicts, [(Some(Wish::Egress), Verdict::Refused)]);
+}
+
+#[test]
+fn the_suggested_rule_is_one_that_the_manifest_or_the_configuration_names_and_else_a_place_to_fill_in() {
+    let http = || vec![import("wasi:http/outgoing-handler@0.2.12", Takes::Grant(Wish::Egress))];
+    let config = "config: { url: \"https://rates.example.com/v1/{base}\" }";
+    let asked = |egress: &[&str]| Some(vec![ask(Wish::Egress, false, egress)]);
+    for (imports, asks, typed, suggested) in [
+        (http(), asked(&["https://a.example.com"]), config, "https://a.example.com"),
+        (http(), asked(&[]), config, "https://rates.example.com"),
+        (http(), None, config, "https://rates.example.com"),
+        (http(), None, "config: {}", "https://<host>"),
+        (sockets_of("tcp"), None, "config: {}", "tcp://<host>:<port>"),
+        (sockets_of("udp"), None, "config: {}", "udp://<host>:<port>"),
+    ] {
+        let plugin = examined(imports, asks);
+        let found = of(&plugin, typed);
+        let line = format!("grants: {{ egress: [{{ allow: \"{suggested}\" }}] }}");
+        assert!(found.refusals[0].contains(&line), "{line}: {:?}", found.refusals);
+        if !suggested.contains('<') {
+            let granted = of(&plugin, &format!("{typed}\n    {line}"));
+            assert_eq!((granted.refusals.len(), granted.verdicts[0].1), (0, Verdict::Linked), "{line}");
+        }
+    }
+}
+
+fn sockets_of(transport: &str) -> Vec<Imported> {
+    vec![import(&format!("wasi:sockets/{transport}@0.2.12"), Takes::Grant(Wish::Egress))]
+}
+
+#[test]
+fn a_network_without_a_rule_is_linked_with_the_word_that_every_call_is_refused() {
+    let plugin = examined(vec![sockets()], None);
+    let found = of(&plugin, "grants: { egress: [] }");
+    assert_eq!((found.refusals.len(), found.verdicts[0].1), (0, Verdict::Warned));
+    assert!(
+        found.warnings.iter().any(|one| one.contains("every call to the network will be refused")),
+        "{:?}",
+        found.warnings
+    );
+    let observed = of(&plugin, "grants: { egress: [], egress_mode: observe }");
+    assert!(!observed.warnings.iter().any(|one| one.contains("every call")), "observe mode lets them through");
 }
 
 #[test]

@@ -154,3 +154,20 @@ fn a_lock_that_is_missing_is_an_error_only_where_it_is_required_and_one_that_is_
         assert!(locks(&one, LockUse::Ignore).1.is_empty());
     }
 }
+
+#[test]
+fn a_lock_that_bounds_a_network_that_a_plugin_has_not_is_no_drift_and_one_of_a_network_is() {
+    let bounded = |count: &str| {
+        let mut plugin = plugin("one", "sha256:a");
+        plugin.budgets.insert("connections".to_owned(), count.to_owned());
+        plugin
+    };
+    let found = locked("p.yaml", vec![plugin("one", "sha256:a")]);
+    assert_eq!(locked("p.yaml", vec![bounded("8")]).drift(&found), [], "as earlier versions wrote it");
+    let with_network = |mut plugin: LockedPlugin| {
+        plugin.grants.insert("egress_mode".to_owned(), "enforce".to_owned());
+        locked("p.yaml", vec![plugin])
+    };
+    let drift = with_network(bounded("8")).drift(&with_network(bounded("9")));
+    assert_eq!(drift.iter().map(|drift| drift.what.as_str()).collect::<Vec<_>>(), ["limits.connections"]);
+}
