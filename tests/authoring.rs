@@ -51,6 +51,12 @@ const COMPONENT: &str = "target/wasm32-unknown-unknown/release/my_plugin.wasm";
 #[test]
 fn a_new_validator_in_an_empty_folder_passes_its_own_tests_and_is_built_tested_and_run() {
     let (_parent, folder) = made("validator");
+    let readme = fs::read_to_string(folder.join("README.md")).unwrap();
+    for command in ["cargo test", "portcullis plugin build", &format!("portcullis plugin test {COMPONENT}")] {
+        assert!(readme.contains(command), "{command} is missing in\n{readme}");
+    }
+    let early = run(&folder, &["check", "pipeline.yaml"], LIMIT);
+    assert!(early.code() == 2 && early.stderr.contains("`portcullis plugin build`"), "{early:?}");
     let mut native = Command::new("cargo");
     native.arg("test").current_dir(&folder);
     let ended = Process::start(as_typed(&mut native)).finish(LIMIT);
@@ -121,6 +127,27 @@ fn a_component_is_tested_under_its_real_grants_and_budgets() {
     let refused = run(folder.path(), &["plugin", "test", clock, "--input", "in.jsonl"], LIMIT);
     assert_eq!(refused.code(), 2, "{refused:?}");
     assert!(refused.stderr.contains("clock: coarse"), "{}", refused.stderr);
+}
+
+#[test]
+fn whoever_misses_a_plugin_of_this_repository_is_told_what_builds_those() {
+    let folder = TempDir::new().unwrap();
+    let plugins = fs::read_dir(root().join("plugins")).unwrap().map(|entry| entry.unwrap().path());
+    let is_shipped = |path: &std::path::PathBuf| {
+        fs::read_to_string(path.join("Cargo.toml")).is_ok_and(|manifest| manifest.contains("cdylib"))
+    };
+    let mut shipped = 0;
+    for plugin in plugins.filter(is_shipped) {
+        let name = plugin.file_name().unwrap().to_str().unwrap().to_owned();
+        let pipeline = format!(
+            "pipeline: p\nsource: {{ stdio: }}\nplugins: [{{ name: x, component: gone/{name}.wasm }}]\nsink: {{ stdio: }}\n"
+        );
+        fs::write(folder.path().join("p.yaml"), pipeline).unwrap();
+        let ended = run(folder.path(), &["check", "p.yaml"], LIMIT);
+        assert!(ended.code() == 2 && ended.stderr.contains("`cargo xtask guests`"), "{name}: {ended:?}");
+        shipped += 1;
+    }
+    assert!(shipped >= 4, "{shipped}");
 }
 
 #[test]

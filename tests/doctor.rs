@@ -408,3 +408,49 @@ fn streams_and_consumers_are_looked_for_and_those_that_the_file_creates_are_left
     let rights = lines(&found, "ok", "nats.rights");
     assert!(rights.iter().any(|line| line.contains("$JS.ACK.IN.c.>")), "{found:#?}");
 }
+
+#[test]
+fn a_right_that_depends_on_the_message_is_not_said_to_be_there() {
+    let nats = Nats::start();
+    let folder = TempDir::new().unwrap();
+    let pipeline = format!(
+        "pipeline: p\nsource: {{ nats: {{ servers: \"{url}\", subjects: [a.*] }} }}\n\
+         sink: {{ jetstream: {{ servers: \"{url}\", subject: \"out.{{{{header.to}}}}\", allow: \"out.*\", stream: OUT, create_stream: {{ subjects: [\"out.*\"] }} }} }}\n",
+        url = nats.url()
+    );
+    fs::write(folder.path().join("pipeline.yaml"), pipeline).unwrap();
+    let (code, found) = examined(folder.path(), &[]);
+    assert_eq!(code, 0, "{found:#?}");
+    let unknown = lines(&found, "skip", "nats.rights");
+    assert!(
+        matches!(unknown[..], [line] if line.contains("sink of p") && line.contains("publishing was not checked")),
+        "{found:#?}"
+    );
+}
+
+#[test]
+fn servers_that_say_nothing_are_asked_at_the_same_time_and_no_longer_than_was_said() {
+    const SERVERS: usize = 6;
+    // Each takes connections and never says a word.
+    let silent: Vec<TcpListener> = (0..SERVERS).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let folder = TempDir::new().unwrap();
+    let mut files = Vec::new();
+    for (number, pair) in silent.chunks(2).enumerate() {
+        let [one, other] = [0, 1].map(|end| pair[end].local_addr().unwrap());
+        let pipeline = format!(
+            "pipeline: p{number}\nsource: {{ nats: {{ servers: \"nats://{one}\", subjects: [a], timeout: 60s }} }}\n\
+             sink: {{ nats: {{ servers: \"nats://{other}\", subject: b, timeout: 60s }} }}\n"
+        );
+        files.push(format!("p{number}.yaml"));
+        fs::write(folder.path().join(format!("p{number}.yaml")), pipeline).unwrap();
+    }
+    let began = Instant::now();
+    let mut command = portcullis(folder.path());
+    command.arg("doctor").args(&files).args(["--format", "json", "--timeout", "4s"]);
+    let finished = Process::start(&mut command).finish(LIMIT);
+    let took = began.elapsed();
+    let found = findings(&finished);
+    assert_eq!(lines(&found, "fail", "nats.reachable").len(), SERVERS, "{found:#?}");
+    // One after the other they would take 24 s, and as the pipelines say it a minute.
+    assert!(took < Duration::from_secs(20), "{took:?}");
+}

@@ -427,3 +427,57 @@ fn requests_of_plugins_are_withheld_and_marked_unless_they_are_let_out_with_thei
     assert!(audit.contains("plugin.linked") && audit.contains("audit.stop"), "{audit}");
     assert!(!folder.path().join("out.jsonl").exists() && !folder.path().join("dead.jsonl").exists());
 }
+
+#[test]
+fn what_was_withheld_is_counted_at_the_message_that_asked_also_where_there_are_several_sources() {
+    const MESSAGES: usize = 200;
+    let folder = TempDir::new().unwrap();
+    let pipeline = json!({
+        "pipeline": "p",
+        "source": [{ "file": { "path": "asks.jsonl" } }, { "file": { "path": "silent.jsonl" } }],
+        "plugins": [{
+            "name": "rates", "component": guest("http-enrich"),
+            "config": { "url": "http://127.0.0.1:1/{{/id}}", "take": { "/rate": "/rate" }, "on_error": "reject" },
+            "grants": { "egress": [{ "allow": "http://127.0.0.1:1" }], "clock": "coarse" },
+            "limits": { "deadline": "30s" },
+        }],
+        "sink": { "file": { "path": "out.jsonl" } },
+        "dead_letter": { "file": { "path": "dead.jsonl" } },
+    });
+    let line = |value: Value| json!({ "value": value.to_string() }).to_string() + "\n";
+    let write = |name: &str, value: Value| fs::write(folder.path().join(name), line(value).repeat(MESSAGES)).unwrap();
+    write("asks.jsonl", json!({ "id": 1 }));
+    write("silent.jsonl", json!({ "no": 1 }));
+    fs::write(folder.path().join("pipeline.yaml"), pipeline.to_string()).unwrap();
+    let node = format!(
+        "egress: {{ consent: [127.0.0.0/8] }}\npipelines_may_name: {{ files: [\"{}/**\"] }}\n",
+        guests().display()
+    );
+    fs::write(folder.path().join("portcullis.yaml"), node).unwrap();
+    let (lines, summary) = told(&dry(folder.path(), &["1000"]));
+    assert_eq!(lines.len(), 2 * MESSAGES, "{summary}");
+    let channels: Vec<&str> = lines.iter().map(|line| line["source"]["channel"].as_str().unwrap()).collect();
+    assert!(channels.is_sorted(), "one source after the other: {channels:?}");
+    for line in &lines {
+        let asks = line["source"]["channel"] == "asks.jsonl";
+        assert_eq!(line["egress_withheld"].as_u64(), asks.then_some(1), "{line:#}");
+    }
+    assert_eq!(summary["egress_withheld"], MESSAGES, "{summary}");
+}
+
+#[test]
+fn a_payload_is_shown_whole_up_to_the_bound_that_a_tap_has_too() {
+    let folder = TempDir::new().unwrap();
+    let value = "\u{1}".repeat(60_000) + "END";
+    fs::write(folder.path().join("in.jsonl"), json!({ "value": value }).to_string() + "\n").unwrap();
+    let pipeline = "pipeline: p\nsource: { file: { path: in.jsonl } }\nsink: { file: { path: out.jsonl } }\n";
+    fs::write(folder.path().join("pipeline.yaml"), pipeline).unwrap();
+    let run = |bytes: &str| {
+        let arguments = ["run", "pipeline.yaml", "--dry-run", "1", "--payload", "--bytes", bytes];
+        Process::start(portcullis(folder.path()).args(arguments)).finish(LIMIT)
+    };
+    let whole = run("64KiB");
+    assert!(whole.code() == 0 && whole.stdout.contains("END\"}"), "{} bytes", whole.stdout.len());
+    let more = run("65KiB");
+    assert!(more.code() == 2 && more.stderr.contains("1 to 64KiB"), "{more:?}");
+}

@@ -77,6 +77,7 @@ struct Session {
     plan: Plan,
     lines: Vec<portcullis_connector_local::envelope::Line>,
     topics: topics::Topics,
+    audit: Target,
     connection: Connection,
     /// What plugins ask instead of somebody's API.
     server: Option<server::Server>,
@@ -115,30 +116,39 @@ fn prepared(arguments: &DevArguments) -> anyhow::Result<Prepared> {
             let code = report::refused(&refusal, arguments.format);
             let (Instead::Cluster(brokers) | Instead::TestBroker(brokers)) = instead;
             let connection = Connection::plain(brokers);
-            let target = topics::create_audit(&connection, broker.as_ref()).map(|()| audit_of(&connection));
-            run::record_refusal(&refusal, target);
+            let audit = audit_of(&connection, &node);
+            let target = match &audit {
+                Target::Topic(..) => topics::create_audit(&connection, broker.as_ref()),
+                Target::File(_) => Ok(()),
+            };
+            run::record_refusal(&refusal, target.map(|()| audit));
             return Ok(Prepared::Refused(code));
         }
     };
-    let topics = topics::Topics::of(&plan)?;
+    let topics = topics::Topics::of(&plan, node.audit_file.is_none())?;
     let lines = feed::read(&input, topics.first_source())?;
     let connection = topics.connection.clone();
     topics.create(&connection, broker.as_ref())?;
-    Ok(Prepared::Ready(Box::new(Session { plan, lines, topics, connection, server, broker })))
+    let audit = audit_of(&connection, &node);
+    Ok(Prepared::Ready(Box::new(Session { plan, lines, topics, audit, connection, server, broker })))
 }
 
-fn audit_of(connection: &Connection) -> Target {
-    Target::Topic(Box::new(connection.clone()), AUDIT_TOPIC.to_owned())
+/// The file that was asked for on the command line, else a topic beside the others. What the node's file says is for a node.
+fn audit_of(connection: &Connection, node: &NodeArguments) -> Target {
+    match &node.audit_file {
+        Some(file) => Target::File(file.clone()),
+        None => Target::Topic(Box::new(connection.clone()), AUDIT_TOPIC.to_owned()),
+    }
 }
 
 impl Session {
     /// True when what was read back is what the input implies.
     fn run(self: Box<Self>, arguments: &DevArguments) -> anyhow::Result<bool> {
-        let Self { plan, lines, topics, connection, server, broker } = *self;
+        let Self { plan, lines, topics, audit, connection, server, broker } = *self;
         let screen = show::Screen::new(arguments.format, &connection, broker.is_some());
         let names: Vec<String> = plan.pipelines.iter().map(|pipeline| pipeline.config.name.value.clone()).collect();
-        screen.starting(&names, &topics);
-        let engine = Engine::start(plan, &audit_of(&connection))?;
+        screen.starting(&names, &topics, &audit);
+        let engine = Engine::start(plan, &audit)?;
         signals::listen(engine.stop.clone(), Arc::new(engine.unfinished()))?;
         let sent = feed::send(&connection, lines)?;
         screen.sent(sent.len());
@@ -157,6 +167,7 @@ impl Session {
             screen.before_and_after(before, after);
         }
         if arguments.keep {
+            found.take_audit_file(&audit)?;
             screen.summary(&judge::judge(&sent, &found), &found, address);
             screen.keeping();
             engine.join()?;
@@ -165,7 +176,10 @@ impl Session {
         // The end of the run is itself evidence: the audit's last event is read back too.
         engine.stop.request();
         engine.join()?;
-        found.audit_until_stop(Instant::now() + Duration::from_secs(10))?;
+        match &audit {
+            Target::Topic(..) => found.audit_until_stop(Instant::now() + Duration::from_secs(10))?,
+            Target::File(_) => found.take_audit_file(&audit)?,
+        }
         let judgement = judge::judge(&sent, &found);
         screen.summary(&judgement, &found, address);
         found.close()?;

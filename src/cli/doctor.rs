@@ -6,12 +6,15 @@ use std::path::PathBuf;
 use clap::Args;
 use portcullis_config::{Node, Pipeline, ProcessEnvironment};
 
-use self::finding::{Report, some};
+use self::finding::Report;
 use self::needs::Needs;
+use super::words::some;
 use super::{DONE, FAILED, Format, NodeArguments};
 use crate::plan::{self, LockUse, Options, Refusal};
 use crate::telemetry::log;
 
+#[cfg(any(feature = "kafka", feature = "nats"))]
+mod at_once;
 #[cfg(feature = "kafka")]
 mod create;
 mod finding;
@@ -33,8 +36,8 @@ pub(super) struct DoctorArguments {
     #[cfg(feature = "kafka")]
     #[command(flatten)]
     topics: create::TopicArguments,
-    /// How long a cluster may take for an answer.
-    #[cfg(feature = "kafka")]
+    /// How long a cluster or a server may take for an answer, whatever the pipelines say.
+    #[cfg(any(feature = "kafka", feature = "nats"))]
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = portcullis_config::parse_duration)]
     timeout: std::time::Duration,
     /// How the result is printed.
@@ -91,7 +94,7 @@ fn configuration(arguments: &DoctorArguments, report: &mut Report) -> Option<Typ
     let is_accepted = resolved.is_ok();
     match resolved {
         Ok(plan) => {
-            let plugins = plan.pipelines.iter().map(|pipeline| pipeline.stages.len()).sum();
+            let plugins: usize = plan.pipelines.iter().map(|pipeline| pipeline.stages.len()).sum();
             let (pipelines, plugins) = (some(plan.pipelines.len(), "pipeline"), some(plugins, "plugin"));
             let found = format!("{pipelines} with {plugins}: read, linked and configured as `run` does it");
             report.ok("config", "configuration", found);
@@ -112,7 +115,10 @@ fn refused(refusal: &Refusal, report: &mut Report) {
 
 fn examine(arguments: &DoctorArguments, typed: &Typed, report: &mut Report) {
     let (node, pipelines) = (&typed.node, &typed.pipelines);
-    let needs = Needs::of(node, pipelines);
+    #[cfg_attr(not(feature = "nats"), expect(unused_mut))]
+    let mut needs = Needs::of(node, pipelines);
+    #[cfg(feature = "nats")]
+    needs.ask_servers_within(arguments.timeout);
     machine::clock(report);
     machine::cache(node, arguments.node.no_cache, report);
     if let Some(file) = &needs.audit_file {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use portcullis_audit::{Actor, Event, Receipt, Recorder};
 
+use super::words::some;
 use crate::audit_store;
 use crate::connectors::{SinkPlan, SourcePlan};
 use crate::pipeline::{
@@ -88,7 +89,7 @@ impl Engine {
         move || {
             let of = |(name, counts): &(Arc<str>, Vec<Arc<AtomicUsize>>)| {
                 let sum: usize = counts.iter().map(|count| count.load(Ordering::Relaxed)).sum();
-                format!("{sum} messages of {name}")
+                format!("{} of {name}", some(sum, "message"))
             };
             counts.iter().map(of).collect::<Vec<_>>().join(", ")
         }
@@ -143,8 +144,7 @@ fn tapped(plan: &PipelinePlan) -> (String, Vec<String>) {
 }
 
 pub(super) fn blueprint(plan: PipelinePlan, taps: Arc<Taps>) -> Blueprint {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let lanes = plan.config.lanes.as_ref().map_or(cores, |lanes| lanes.get() as usize);
+    let lanes = plan.config.lane_count();
     let identity = Identity {
         name: plan.config.name.as_str().into(),
         tenant: plan.config.tenant.as_ref().map(|tenant| tenant.as_str().into()),

@@ -9,6 +9,7 @@ use portcullis_config::{Code, Diagnostic, Diagnostics, Location};
 use portcullis_policy::{Reason, RuleHost};
 use serde_json::{Value, json};
 
+use super::words::some;
 use super::{DONE, Format, report};
 use crate::plan::suggest::{Collector, Suggested, Suggestion, Uses, Wanted};
 
@@ -141,8 +142,7 @@ fn grants_yaml(suggestion: &Suggestion) -> String {
             0 => unused.push(format!(
                 "    # {key}: {value}  # granted and not used; a component that needs it is not linked without it"
             )),
-            1 => lines.push(format!("    {key}: {value}  # 1 call")),
-            calls => lines.push(format!("    {key}: {value}  # {calls} calls")),
+            calls => lines.push(format!("    {key}: {value}  # {}", some(*calls, "call"))),
         }
     }
     let head = if lines.is_empty() { "  grants: {}" } else { "  grants:" };

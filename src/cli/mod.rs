@@ -21,6 +21,7 @@ mod schema;
 mod signals;
 mod table;
 mod tap;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -21,7 +21,11 @@ use crate::telemetry::readiness::Readiness;
 /// How long a start that was refused waits for its evidence.
 const REFUSAL_WAIT: Duration = Duration::from_secs(10);
 
+// What is missing is said above it; a usage made of every option that was typed hides that.
 #[derive(Args, Clone, Debug)]
+#[command(
+    override_usage = "portcullis run [OPTIONS] <FILE>...\n       portcullis run --dry-run <N> [OPTIONS] <FILE>..."
+)]
 pub(super) struct RunArguments {
     /// Pipeline files, or folders of them.
     #[arg(required = true, value_name = "FILE")]

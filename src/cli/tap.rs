@@ -13,6 +13,7 @@ use portcullis_config::{
 };
 use serde_json::Value;
 
+use super::words::{self, word};
 use super::{DONE, FAILED, Format, REFUSED};
 use crate::plugin::tame;
 
@@ -29,10 +30,10 @@ pub(super) struct TapArguments {
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Where to look: `source`, `sink` or the name of a plugin (`plugin/NAME` where it is called as an end).
-    #[arg(long, value_name = "PLACE")]
+    #[arg(long, value_name = "PLACE", value_parser = place)]
     at: String,
     /// The pipeline; otherwise the file's.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = name)]
     pipeline: Option<String>,
     /// Shows keys, values, the values of headers and plugins' own sentences, where the node's file says `admin: { tap: payload }`.
     #[arg(long)]
@@ -58,6 +59,22 @@ pub(super) struct TapArguments {
     /// Where the bridge's admin endpoint listens, over the node's file.
     #[arg(long, value_name = "HOST:PORT")]
     admin: Option<SocketAddr>,
+}
+
+/// What is typed becomes a part of an address: what no name has is refused, and not changed into another name.
+fn name(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    match !text.is_empty() && text.chars().all(is_plain) {
+        true => Ok(text.to_owned()),
+        false => Err("allowed: a name of lower-case letters, digits and `-`".to_owned()),
+    }
+}
+
+fn place(text: &str) -> Result<String, String> {
+    let plugin = text.strip_prefix("plugin/").unwrap_or(text);
+    name(plugin).map(|_| text.to_owned()).map_err(|_| {
+        "allowed: `source`, `sink`, or the name of a plugin: lower-case letters, digits and `-`".to_owned()
+    })
 }
 
 fn sample(text: &str) -> Result<NonZeroU64, String> {
@@ -139,10 +156,11 @@ fn address(arguments: &TapArguments) -> anyhow::Result<SocketAddr> {
 }
 
 fn query(arguments: &TapArguments) -> String {
-    let mut query = format!("at={}", escaped(&arguments.at));
+    // No value has a character that an address would read as syntax: they are names, numbers and times.
+    let mut query = format!("at={}", arguments.at);
     let mut put = |key: &str, value: Option<String>| {
         if let Some(value) = value {
-            query.push_str(&format!("&{key}={}", escaped(&value)));
+            query.push_str(&format!("&{key}={value}"));
         }
     };
     put("pipeline", arguments.pipeline.clone().or_else(|| name_in(arguments)));
@@ -152,12 +170,6 @@ fn query(arguments: &TapArguments) -> String {
     put("limit", arguments.limit.map(|limit| limit.to_string()));
     put("for", arguments.lasts.map(format_duration));
     query
-}
-
-/// What no name has is nothing that the bridge should see as syntax.
-fn escaped(value: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
-    value.chars().map(|c| if is_plain(c) { c } else { '_' }).collect()
 }
 
 /// The file's pipeline. Where it cannot be read here (its variables are the bridge's), the bridge knows which it has.
@@ -206,61 +218,36 @@ fn text(line: &Value) -> Option<String> {
         return Some(format!("{} shown, {} not shown", end["shown"], end["not_shown"]));
     }
     let place = match line.get("position") {
-        Some(position) => format!("{}-{}@{}", word(&position["channel"]), position["partition"], position["offset"]),
+        Some(position) => words::position(position),
         None => format!("#{}", word(&line["id"])),
     };
     let mut text = format!("{place}  {}", what(line));
-    if !line["payload"].is_null() {
-        text.push_str(&format!("\n    payload  {}", tame(&line["payload"].to_string(), 512 * 1024)));
-    }
+    text.extend(words::payload(line));
     Some(text)
 }
 
 fn what(line: &Value) -> String {
-    let reason = || {
-        let parts = ["stage", "plugin", "kind", "code", "detail"].iter().filter_map(|part| line[*part].as_str());
-        parts.map(|part| tame(part, 1024).into_owned()).collect::<Vec<_>>().join(" ")
-    };
     match (line["at"].as_str(), line["event"].as_str()) {
         (Some("source"), _) => {
-            let defect =
-                line["defect"].as_str().map(|defect| format!("  cannot be read: {defect}")).unwrap_or_default();
+            let defect = words::defect(line).map(|defect| format!("  {defect}")).unwrap_or_default();
             format!("arrived  {}{defect}", head(&line["message"]))
         }
-        (Some("plugin"), _) => {
-            let mut text = format!("{}: {}", word(&line["plugin"]), word(&line["verdict"]));
-            for part in ["code", "detail"] {
-                if let Some(part) = line[part].as_str() {
-                    text.push_str(&format!(" {}", tame(part, 1024)));
-                }
-            }
-            let edits: Vec<&str> = line["edits"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-            let attempt = line["attempt"].as_u64().map(|attempt| format!("  call {attempt}")).unwrap_or_default();
-            text.push_str(&format!("  {} us, {} fuel{attempt}  {}", line["time_us"], line["fuel"], edits.join(", ")));
-            text.trim_end().to_owned()
-        }
+        (Some("plugin"), _) => words::answer(line),
         (_, Some("sent")) => format!("sent to {}  {}", word(&line["to"]), head(&line["message"])),
         (_, Some(event @ ("stored" | "dead_letter_stored"))) => {
             format!("{event} in partition {} at {}", line["partition"], line["offset"])
         }
-        (_, Some(event)) => format!("{event}  {}", reason()).trim_end().to_owned(),
+        (_, Some(_)) => {
+            let detail = line["detail"].as_str().map(|detail| format!("  {}", words::sentence(detail)));
+            format!("{}{}{}", word(&line["event"]), words::reason(line), detail.unwrap_or_default())
+        }
         _ => String::new(),
     }
 }
 
 fn head(head: &Value) -> String {
-    let part = |name: &str| match head[format!("{name}_bytes")].as_u64() {
-        Some(bytes) => format!("{name} {bytes} B"),
-        None => format!("{name} null"),
-    };
-    let names: Vec<&str> = head["headers"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let time = head["timestamp_ms"].as_i64().map(|ms| format!(", at {ms} ms")).unwrap_or_default();
-    let channel = word(&head["channel"]);
-    format!("{channel}  {}, {}{time}  [{}]", part("key"), part("value"), names.join(", "))
-}
-
-fn word(value: &Value) -> String {
-    tame(value.as_str().unwrap_or("?"), 512).into_owned()
+    format!("{}  {}{time}  {}", word(&head["channel"]), words::sizes(head), words::headers(head))
 }
 
 #[cfg(test)]
@@ -282,11 +269,16 @@ mod tests {
         let line = json!({ "at": "sink", "id": "7", "event": "stored", "partition": 2, "offset": 9 });
         assert_eq!(shown(line), "#7  stored in partition 2 at 9");
         let line = json!({ "at": "sink", "id": "7", "position": position, "event": "dead_letter", "stage": "plugin", "plugin": "p", "kind": "rejected", "code": "c" });
-        assert_eq!(shown(line), "t-0@7  dead_letter  plugin p rejected c");
+        assert_eq!(shown(line), "t-0@7  dead_letter: rejected, c (by p)");
     }
 
     #[test]
-    fn what_is_typed_cannot_become_another_request() {
-        assert_eq!(escaped("a b\r\nX: y&payload=true"), "a_b__X__y_payload_true");
+    fn what_is_typed_cannot_become_another_request_or_another_name() {
+        for wrong in ["", "my plugin", "a\r\nX: y", "a&payload=true", "plugin/", "a/b", "A", "%2e"] {
+            assert!(place(wrong).is_err_and(|why| why.contains("allowed")) && name(wrong).is_err(), "{wrong}");
+        }
+        for right in ["source", "sink", "my-plugin-2", "plugin/source"] {
+            assert_eq!(place(right).as_deref(), Ok(right));
+        }
     }
 }

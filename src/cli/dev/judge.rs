@@ -7,6 +7,7 @@ use portcullis_connector_local::envelope::{Expect, Outcome};
 
 use super::feed::Sent;
 use super::readback::{Readback, letter_header};
+use crate::cli::words::some;
 
 /// The numbers, and each thing that is not as expected.
 pub(super) struct Judgement {
@@ -44,7 +45,8 @@ pub(super) fn judge(sent: &[Sent], found: &Readback) -> Judgement {
     let expected_drops = sent.iter().filter(|line| expects(line, Outcome::Drop)).count();
     let checked = sent.iter().filter(|line| line.expect.is_some()).count();
     if checked == sent.len() && dropped != expected_drops {
-        wrong.push(format!("{dropped} messages were dropped or lost, the input implies {expected_drops}"));
+        let found = some(dropped, "message");
+        wrong.push(format!("{found} dropped or lost, the input implies {expected_drops}"));
     }
     Judgement { sent: sent.len(), passed: found.passed.len(), dead, dropped, wrong, checked }
 }

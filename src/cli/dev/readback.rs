@@ -1,14 +1,18 @@
 //! A consumer of its own over the sink's topic, the dead letter queue and the audit topic. What it finds is the truth that
 //! the summary shows: not a counter of the bridge.
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use portcullis_connector_api::{Batch, Budget, Message, Source};
 use portcullis_connector_kafka::{Connection, KafkaSource, SourceSettings};
 use serde_json::Value;
 
 use super::feed::Sent;
 use super::topics::Topics;
+use crate::audit_store::Target;
 use crate::pipeline::HEADER_PREFIX;
 
 const POLL: Duration = Duration::from_millis(100);
@@ -38,7 +42,7 @@ impl Readback {
     pub(super) fn open(connection: &Connection, topics: &Topics) -> anyhow::Result<Self> {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
         let group = format!("portcullis-dev-{}-{now}", std::process::id());
-        let names = [&topics.sink, &topics.audit].into_iter().chain(&topics.dead_letter).cloned().collect();
+        let names = [&topics.sink].into_iter().chain(&topics.audit).chain(&topics.dead_letter).cloned().collect();
         let source = KafkaSource::new(SourceSettings::new(connection.clone(), group, names))?;
         let topics = topics.clone();
         Ok(Self {
@@ -67,7 +71,7 @@ impl Readback {
             let message = record.message;
             self.last_arrival = Some(Instant::now());
             let channel = message.channel.as_str();
-            if channel == self.topics.audit {
+            if self.topics.audit.as_deref() == Some(channel) {
                 tell(&message, Place::Audit);
                 self.audit.push(serde_json::from_slice(message.value.as_deref().unwrap_or_default())?);
             } else if channel == self.topics.sink {
@@ -92,6 +96,22 @@ impl Readback {
     /// Whether messages came and then stopped coming: where a plugin may drop, nobody knows how many will come.
     pub(super) fn is_quiet(&self) -> bool {
         self.last_arrival.is_some_and(|last| last.elapsed() >= QUIET)
+    }
+
+    /// Takes the events of this run from the file that they were written to, where that is their place.
+    pub(super) fn take_audit_file(&mut self, audit: &Target) -> anyhow::Result<()> {
+        let Target::File(path) = audit else { return Ok(()) };
+        let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        self.audit.clear();
+        for line in BufReader::new(file).lines() {
+            // The last one may be half there while everything is left running.
+            let Ok(event) = serde_json::from_str::<Value>(&line?) else { continue };
+            if event_code(&event) == "audit.boot" {
+                self.audit.clear();
+            }
+            self.audit.push(event);
+        }
+        Ok(())
     }
 
     /// Reads on until the audit's last event is there.

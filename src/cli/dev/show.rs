@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use super::judge::Judgement;
 use super::readback::{Place, Readback, event_code, letter_header};
 use super::topics::Topics;
+use crate::audit_store::Target;
 use crate::cli::Format;
+use crate::cli::words::some;
 
 pub(super) struct Screen {
     format: Format,
@@ -41,7 +43,7 @@ impl Screen {
         Self { format, colours, brokers: connection.brokers.clone(), is_inside }
     }
 
-    pub(super) fn starting(&self, pipelines: &[String], topics: &Topics) {
+    pub(super) fn starting(&self, pipelines: &[String], topics: &Topics, audit: &Target) {
         if self.is_inside {
             self.line("broker", &format!("{}, librdkafka's own test broker inside this process", self.brokers));
             self.line("", "it speaks Kafka's protocol but keeps everything in memory (5 MB a partition), knows no");
@@ -52,11 +54,12 @@ impl Screen {
         self.line("pipeline", &pipelines.join(", "));
         let letters = topics.dead_letter.as_deref().unwrap_or("none");
         let sources = topics.sources.join(", ");
-        self.line("topics", &format!("{sources} -> {}, dead letters {letters}, audit {}", topics.sink, topics.audit));
+        let audit = topics.audit.clone().unwrap_or_else(|| format!("in {}", audit.name()));
+        self.line("topics", &format!("{sources} -> {}, dead letters {letters}, audit {audit}", topics.sink));
     }
 
     pub(super) fn sent(&self, count: usize) {
-        self.line("input", &format!("{count} messages are in the source topic"));
+        self.line("input", &format!("{} in the source topic", some(count, "message")));
     }
 
     /// One message as it is read back.
@@ -106,14 +109,17 @@ impl Screen {
             self.line("", &format!("{count} {reason}: {code}"));
         }
         self.line("dropped", &judgement.dropped.to_string());
-        self.line("audit", &format!("{} events", found.audit.len()));
+        self.line("audit", &some(found.audit.len(), "event"));
         for (code, count) in audit_codes(found) {
             self.line("", &format!("{count} {code}"));
         }
         self.line("metrics", &format!("http://{metrics}/metrics"));
         println!();
         if judgement.wrong.is_empty() {
-            let text = format!("all {} expectations of the input hold", judgement.checked);
+            let text = match judgement.checked {
+                1 => "the one expectation of the input holds".to_owned(),
+                checked => format!("all {checked} expectations of the input hold"),
+            };
             println!("{}", self.paint(&text, Colour::Green));
         }
         for wrong in &judgement.wrong {
@@ -178,7 +184,8 @@ fn decision(event: &Value) -> String {
     let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str);
     let Some(rule) = text("/firewall_rule/uid") else { return String::new() };
     let reason = text("/status_detail").map(|reason| format!("{reason}, ")).unwrap_or_default();
-    let name = text("/firewall_rule/name").map(|name| format!(" {name}")).unwrap_or_default();
+    let name = text("/firewall_rule/name").filter(|name| *name != rule);
+    let name = name.map(|name| format!(" {name}")).unwrap_or_default();
     let path = text("/http_request/url/path").map(|path| format!(" for {path}")).unwrap_or_default();
     format!(" [{reason}{rule}{name}{path}]")
 }
@@ -204,4 +211,22 @@ fn short(text: &str) -> String {
         cut.push_str("...");
     }
     cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_whose_name_is_its_number_is_named_once() {
+        let event = |name: &str| {
+            json!({
+                "status_detail": "rule.no_match", "firewall_rule": { "uid": "default-deny", "name": name },
+                "http_request": { "url": { "path": "/v1" } },
+            })
+        };
+        assert_eq!(decision(&event("default-deny")), " [rule.no_match, default-deny for /v1]");
+        assert_eq!(decision(&event("a.test")), " [rule.no_match, default-deny a.test for /v1]");
+        assert_eq!(decision(&json!({})), "");
+    }
 }

@@ -20,13 +20,14 @@ pub(super) struct Topics {
     pub(super) sources: Vec<String>,
     pub(super) sink: String,
     pub(super) dead_letter: Option<String>,
-    pub(super) audit: String,
+    /// Where events go to a topic.
+    pub(super) audit: Option<String>,
     /// How the pipeline itself reaches its source.
     pub(super) connection: Connection,
 }
 
 impl Topics {
-    pub(super) fn of(plan: &Plan) -> anyhow::Result<Self> {
+    pub(super) fn of(plan: &Plan, with_audit: bool) -> anyhow::Result<Self> {
         let pipeline = plan.pipelines.first().context("there is no pipeline")?;
         let mut sources = Vec::new();
         let mut connection = None;
@@ -43,7 +44,7 @@ impl Topics {
             sources,
             sink,
             dead_letter,
-            audit: AUDIT_TOPIC.to_owned(),
+            audit: with_audit.then(|| AUDIT_TOPIC.to_owned()),
             connection: connection.context("the pipeline has no source")?,
         })
     }
@@ -54,7 +55,8 @@ impl Topics {
 
     pub(super) fn create(&self, connection: &Connection, broker: Option<&TestBroker>) -> anyhow::Result<()> {
         let data = self.sources.iter().chain([&self.sink]).chain(&self.dead_letter).map(|name| (name, PARTITIONS));
-        let all = data.chain([(&self.audit, 1)]).map(|(name, partitions)| Topic::new(name, partitions));
+        let all =
+            data.chain(self.audit.iter().map(|name| (name, 1))).map(|(name, partitions)| Topic::new(name, partitions));
         create(&all.collect::<Vec<_>>(), connection, broker)
     }
 }
@@ -87,7 +89,7 @@ fn wait_for(connection: &Connection, topics: &[Topic]) -> anyhow::Result<()> {
         if Instant::now() >= deadline {
             bail!("topics were made and are not to be seen: {}", missing.join(", "));
         }
-        std::thread::park_timeout(ASK_AGAIN);
+        std::thread::sleep(ASK_AGAIN);
     }
 }
 

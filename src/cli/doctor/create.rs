@@ -1,15 +1,19 @@
 //! `--create-topics`: the topics that are missing, and no others.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use portcullis_config::parse_duration;
-use portcullis_connector_kafka::{Found, Made, Topic};
+use portcullis_connector_api::ConnectorError;
+use portcullis_connector_kafka::Topic;
+use portcullis_connector_kafka::inspect::{Found, Made, TopicFacts};
 
-use super::finding::{Report, some};
+use super::finding::Report;
 use super::kafka::Cluster;
 use super::needs::Uses;
+use crate::cli::words::some;
 
 /// Where neither the option nor a source's topic says how many.
 const PARTITIONS: i32 = 6;
@@ -205,20 +209,68 @@ fn wait_for(cluster: &mut Cluster<'_>, names: &[String], wait: Duration) {
     let deadline = Instant::now() + wait;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let Ok(facts) = cluster.inspector.topics(names, left.max(ASK_AGAIN)) else { return };
-        let ready = |found: &Found| matches!(found, Found::There(state) if state.leaderless == 0);
-        let all_ready = facts.iter().all(|topic| ready(&topic.found));
-        cluster.topics.extend(facts.into_iter().map(|topic| (topic.name, topic.found)));
-        if all_ready || left.is_zero() {
+        let answer = cluster.inspector.topics(names, left.max(ASK_AGAIN));
+        if settled(&mut cluster.topics, names, answer, left.is_zero()) {
             return;
         }
-        thread::park_timeout(ASK_AGAIN);
+        thread::sleep(ASK_AGAIN);
     }
+}
+
+/// Takes what a cluster says of topics that are known to be made, and says whether that is the last word. Where they are not to
+/// be seen they are not said to be missing: nobody should make them again.
+fn settled(
+    topics: &mut BTreeMap<String, Found>,
+    names: &[String],
+    answer: Result<Vec<TopicFacts>, ConnectorError>,
+    is_last: bool,
+) -> bool {
+    let facts = match answer {
+        Ok(facts) => facts,
+        Err(error) => {
+            let failed = Found::Failed(format!("it is made, and was not looked at: {error}"));
+            topics.extend(names.iter().map(|name| (name.clone(), failed.clone())));
+            return true;
+        }
+    };
+    let is_ready = |found: &Found| matches!(found, Found::There(state) if state.leaderless == 0);
+    let all_ready = facts.iter().all(|topic| is_ready(&topic.found));
+    for topic in facts {
+        let found = match topic.found {
+            Found::Missing if is_last => Found::Failed("it is made, and was not to be seen in time".to_owned()),
+            found => found,
+        };
+        topics.insert(topic.name, found);
+    }
+    all_ready || is_last
 }
 
 #[cfg(test)]
 mod tests {
+    use portcullis_connector_api::ErrorKind;
+    use portcullis_connector_kafka::inspect::TopicState;
+
     use super::*;
+
+    #[test]
+    fn a_topic_that_was_made_is_never_called_missing_when_the_cluster_says_no_more_of_it() {
+        let names = ["t".to_owned()];
+        let missing = || Ok(vec![TopicFacts { name: "t".to_owned(), found: Found::Missing }]);
+        let there = |leaderless| {
+            let state = TopicState { partitions: 1, leaderless, replicas: 1, in_sync: 1, rights: None };
+            Ok(vec![TopicFacts { name: "t".to_owned(), found: Found::There(state) }])
+        };
+        let mut topics = BTreeMap::from([("t".to_owned(), Found::Missing)]);
+        assert!(!settled(&mut topics, &names, missing(), false), "it is asked for again");
+        assert!(!settled(&mut topics, &names, there(1), false), "it has no leader yet");
+        let gone = Err(ConnectorError::new(ErrorKind::Retriable, "the broker went away"));
+        assert!(settled(&mut topics, &names, gone, false));
+        assert!(matches!(&topics["t"], Found::Failed(why) if why.contains("went away")), "{topics:?}");
+        assert!(settled(&mut topics, &names, missing(), true));
+        assert!(matches!(&topics["t"], Found::Failed(why) if why.contains("not to be seen")), "{topics:?}");
+        assert!(settled(&mut topics, &names, there(0), false));
+        assert!(matches!(&topics["t"], Found::There(_)), "{topics:?}");
+    }
 
     #[test]
     fn retention_is_read_in_days_hours_and_for_ever() {

@@ -140,11 +140,6 @@ impl Report {
     }
 }
 
-/// `1 broker`, `2 brokers`.
-pub(super) fn some(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,11 +7,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use portcullis_connector_api::{ConnectorError, ErrorKind};
-use portcullis_connector_kafka::{BrokerFacts, ClusterFacts, Found, Inspector, Rights, TopicFacts, TopicState, Unseen};
+use portcullis_connector_kafka::inspect::{
+    BrokerFacts, ClusterFacts, Found, Inspector, Rights, TopicFacts, TopicState, Unseen,
+};
 
-use super::finding::{Report, some};
+use super::at_once::ask_all;
+use super::finding::Report;
 use super::needs::{ClusterNeeds, Uses};
 use super::settings;
+use crate::cli::words::some;
 
 /// Of a larger cluster the others are not dialled.
 const MAX_DIALLED: usize = 64;
@@ -32,18 +36,7 @@ impl Cluster<'_> {
 
 /// Asks all clusters at the same time. `None` for one that does not answer.
 pub(super) fn reach<'a>(needs: &'a [ClusterNeeds], wait: Duration, report: &mut Report) -> Vec<Option<Cluster<'a>>> {
-    let answers: Vec<_> = thread::scope(|scope| {
-        let ask = |needs: &'a ClusterNeeds| {
-            thread::Builder::new().name("doctor".to_owned()).spawn_scoped(scope, move || ask(needs, wait))
-        };
-        let asked: Vec<_> = needs.iter().map(ask).collect();
-        let answer = |asked: std::io::Result<thread::ScopedJoinHandle<'_, _>>| match asked.map(|asked| asked.join()) {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(ConnectorError::new(ErrorKind::Fatal, "the question panicked")),
-            Err(error) => Err(ConnectorError::new(ErrorKind::Fatal, format!("no thread for the question: {error}"))),
-        };
-        asked.into_iter().map(answer).collect()
-    });
+    let answers = ask_all(needs, |needs: &ClusterNeeds| ask(needs, wait));
     let tell = |(needs, answer): (&'a ClusterNeeds, Result<Answer, ConnectorError>)| match answer {
         Ok(answer) => answered(needs, answer, report),
         Err(error) => {

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use portcullis_config::{Node, Pipeline, format_size};
 use rustix::process::{Resource, getrlimit};
 
-use super::finding::{Report, some};
+use super::finding::Report;
+use crate::cli::words::some;
 
 /// Files, pipes, listeners and threads' own descriptors of a process that does nothing yet.
 const OTHER_FILES: u64 = 64;
@@ -23,10 +24,6 @@ pub(super) fn check(node: &Node, pipelines: &[Pipeline], connections: usize, rep
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-fn lanes_of(pipeline: &Pipeline) -> usize {
-    pipeline.lanes.as_ref().map_or_else(cores, |lanes| lanes.get() as usize)
 }
 
 fn open_files(node: &Node, pipelines: &[Pipeline], connections: u64, report: &mut Report) {
@@ -51,20 +48,28 @@ fn open_files(node: &Node, pipelines: &[Pipeline], connections: u64, report: &mu
     }
 }
 
-fn memory(node: &Node, pipelines: &[Pipeline], report: &mut Report) {
-    let what = "memory";
+/// Bytes that the budgets allow the memories of plugins, and the queues. Each source has lanes and a queue of its own.
+fn allowed_bytes(node: &Node, pipelines: &[Pipeline]) -> (u64, u64) {
     let instances = |pipeline: &Pipeline| {
+        let lanes = pipeline.lane_count().saturating_mul(pipeline.sources.len()) as u64;
         let of = |plugin: &portcullis_config::Plugin| {
             let limits = node.limits_of(pipeline, plugin);
             let waiting = if plugin.grants.egress.is_some() { limits.concurrency.value.max(1) } else { 1 };
-            limits.memory_bytes.value.saturating_mul(u64::from(waiting)).saturating_mul(lanes_of(pipeline) as u64)
+            limits.memory_bytes.value.saturating_mul(u64::from(waiting)).saturating_mul(lanes)
         };
         pipeline.plugins.iter().map(of).fold(0, u64::saturating_add)
     };
     let of_plugins = pipelines.iter().map(instances).fold(0, u64::saturating_add);
     let of_plugins = node.limits.memory_bytes.as_ref().map_or(of_plugins, |max| of_plugins.min(max.value));
-    let of_queues = pipelines.iter().map(|pipeline| node.queue_of(pipeline).bytes.value).fold(0, u64::saturating_add);
-    let of_queues = node.limits.queue.bytes.as_ref().map_or(of_queues, |max| of_queues.min(max.value));
+    let queues =
+        |pipeline: &Pipeline| node.queue_of(pipeline).bytes.value.saturating_mul(pipeline.sources.len() as u64);
+    let of_queues = pipelines.iter().map(queues).fold(0, u64::saturating_add);
+    (of_plugins, node.limits.queue.bytes.as_ref().map_or(of_queues, |max| of_queues.min(max.value)))
+}
+
+fn memory(node: &Node, pipelines: &[Pipeline], report: &mut Report) {
+    let what = "memory";
+    let (of_plugins, of_queues) = allowed_bytes(node, pipelines);
     let sum = of_plugins.saturating_add(of_queues);
     let said = format!("plugins {} + queues {} = {}", shown(of_plugins), shown(of_queues), shown(sum));
     let Some((limit, by)) = memory_limit() else {
@@ -95,9 +100,10 @@ fn shown(bytes: u64) -> String {
 
 fn lanes(pipelines: &[Pipeline], report: &mut Report) {
     let cores = cores();
-    let most = pipelines.iter().max_by_key(|pipeline| lanes_of(pipeline));
-    let Some((most, lanes)) = most.map(|pipeline| (pipeline, lanes_of(pipeline))) else { return };
-    let found = format!("{}; pipeline {} has {}", some(cores, "core"), most.name.value, some(lanes, "lane"));
+    let most = pipelines.iter().max_by_key(|pipeline| pipeline.lane_count());
+    let Some((most, lanes)) = most.map(|pipeline| (pipeline, pipeline.lane_count())) else { return };
+    let each = if most.sources.len() > 1 { " for each of its sources" } else { "" };
+    let found = format!("{}; pipeline {} has {}{each}", some(cores, "core"), most.name.value, some(lanes, "lane"));
     if lanes > cores {
         let advice = "lower `lanes`: more than cores only adds memory, unless its plugins wait for the network";
         report.warn("limit.cores", "cores", found, advice);
@@ -145,7 +151,24 @@ fn total(meminfo: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use portcullis_config::{Flags, NoEnvironment, load_node, load_pipeline};
+
     use super::*;
+
+    #[test]
+    fn each_source_has_lanes_and_a_queue_of_its_own_and_they_are_counted() {
+        let node = load_node(None, &NoEnvironment, &Flags::new()).unwrap();
+        let allowed = |sources: &str| {
+            let text = format!(
+                "pipeline: p\nlanes: 2\nqueue: {{ bytes: 3MiB }}\n{sources}\nsink: {{ file: {{ path: out }} }}\n\
+                 plugins: [{{ name: x, component: x.wasm, limits: {{ memory: 16MiB }} }}]\n"
+            );
+            allowed_bytes(&node, &[load_pipeline(Path::new("p.yaml"), text.as_bytes(), &NoEnvironment).unwrap()])
+        };
+        assert_eq!(allowed("source: { file: { path: a } }"), ((2 * 16) << 20, 3 << 20));
+        let three = "source: [{ file: { path: a } }, { file: { path: b } }, { file: { path: c } }]";
+        assert_eq!(allowed(three), ((3 * 2 * 16) << 20, (3 * 3) << 20));
+    }
 
     #[test]
     fn a_bound_is_read_in_both_forms_and_no_bound_is_none() {

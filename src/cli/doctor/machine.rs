@@ -20,7 +20,7 @@ pub(super) fn versions(report: &mut Report) {
     #[cfg_attr(not(feature = "kafka"), expect(unused_mut))]
     let mut found = format!("wasmtime {wasmtime}, plugin contract {CONTRACT_VERSION}");
     #[cfg(feature = "kafka")]
-    found.push_str(&format!(", librdkafka {}", portcullis_connector_kafka::librdkafka_version()));
+    found.push_str(&format!(", librdkafka {}", portcullis_connector_kafka::inspect::librdkafka_version()));
     report.ok("version", format!("portcullis {}", env!("CARGO_PKG_VERSION")), found);
 }
 

@@ -8,18 +8,22 @@ use portcullis_connector_nats::{
     Retention, ServerFacts, Storage, StreamFacts, SubjectRule,
 };
 
-use super::finding::{Report, some};
+use super::at_once::ask_all;
+use super::finding::Report;
 use super::needs::{NatsUse, ServerNeeds};
+use crate::cli::words::some;
 
 /// Past this, times in events of two machines no longer tell what came first.
 const LARGE_DIFFERENCE: Duration = Duration::from_secs(2);
 /// Past this, certificates and tokens begin to be refused.
 const TOO_LARGE_DIFFERENCE: Duration = Duration::from_secs(300);
 
+/// Asks all servers at the same time.
 pub(super) fn check(servers: &[ServerNeeds], report: &mut Report) {
-    for needs in servers {
+    let answers = ask_all(servers, |needs: &ServerNeeds| Inspector::connect(&needs.connection));
+    for (needs, answer) in servers.iter().zip(answers) {
         let name = format!("nats {}", needs.connection.servers.join(","));
-        match Inspector::connect(&needs.connection) {
+        match answer {
             Ok((facts, inspector)) => {
                 greetings(&facts, needs, report);
                 if let Some(inspector) = inspector {
@@ -214,20 +218,46 @@ fn stream_facts(what: String, facts: &StreamFacts, is_written: bool, report: &mu
     report.ok("nats.stream", what, found);
 }
 
+/// What an end publishes and subscribes to.
+struct Subjects {
+    publish: Vec<String>,
+    subscribe: Vec<String>,
+    /// Why there are subjects to publish to that are not among them.
+    unknown: Option<&'static str>,
+}
+
+impl Subjects {
+    fn of(used: &NatsUse, connection: &Connection) -> Self {
+        let chosen =
+            |subject: &SubjectRule| subject.fixed().is_none().then_some("its subject is chosen for each message");
+        let inbox = || vec!["_INBOX.>".to_owned()];
+        match used {
+            NatsUse::Subscription(settings) => {
+                Self { publish: Vec::new(), subscribe: settings.subjects.clone(), unknown: None }
+            }
+            NatsUse::Subject(settings) => {
+                Self { publish: fixed(&settings.subject), subscribe: Vec::new(), unknown: chosen(&settings.subject) }
+            }
+            NatsUse::Stream(settings) => {
+                Self { publish: fixed(&settings.subject), subscribe: inbox(), unknown: chosen(&settings.subject) }
+            }
+            NatsUse::Consumer(_) if connection.domain.is_some() => Self {
+                publish: Vec::new(),
+                subscribe: inbox(),
+                unknown: Some("in a domain acknowledgements have subjects that only the server knows"),
+            },
+            NatsUse::Consumer(settings) => {
+                let of = format!("{}.{}", settings.stream, settings.consumer);
+                let publish = vec![format!("$JS.API.CONSUMER.MSG.NEXT.{of}"), format!("$JS.ACK.{of}.>")];
+                Self { publish, subscribe: inbox(), unknown: None }
+            }
+        }
+    }
+}
+
 /// What the server itself lists as allowed.
 fn rights(role: &str, used: &NatsUse, permissions: &Permissions, connection: &Connection, report: &mut Report) {
-    let (publish, subscribe): (Vec<String>, Vec<String>) = match used {
-        NatsUse::Subscription(settings) => (Vec::new(), settings.subjects.clone()),
-        NatsUse::Subject(settings) => (fixed(&settings.subject), Vec::new()),
-        NatsUse::Stream(settings) => (fixed(&settings.subject), vec!["_INBOX.>".to_owned()]),
-        // In a domain acknowledgements have other subjects.
-        NatsUse::Consumer(_) if connection.domain.is_some() => (Vec::new(), vec!["_INBOX.>".to_owned()]),
-        NatsUse::Consumer(settings) => {
-            let of = format!("{}.{}", settings.stream, settings.consumer);
-            let publish = vec![format!("$JS.API.CONSUMER.MSG.NEXT.{of}"), format!("$JS.ACK.{of}.>")];
-            (publish, vec!["_INBOX.>".to_owned()])
-        }
-    };
+    let Subjects { publish, subscribe, unknown } = Subjects::of(used, connection);
     let refused_publish = publish.iter().filter(|subject| !permissions.may_publish(subject));
     let refused_subscribe = subscribe.iter().filter(|subject| !permissions.may_subscribe(subject));
     let refused: Vec<String> = refused_publish
@@ -235,15 +265,17 @@ fn rights(role: &str, used: &NatsUse, permissions: &Permissions, connection: &Co
         .chain(refused_subscribe.map(|subject| format!("subscribe to {subject}")))
         .collect();
     let what = format!("rights of the {role}");
+    if let Some(why) = unknown {
+        report.skip("nats.rights", &what, format!("publishing was not checked: {why}"));
+    }
     if !refused.is_empty() {
         let found = format!("the server does not let us {}", refused.join(", "));
         return report.fail("nats.rights", what, found, "allow it for this user");
     }
     let all: Vec<String> = publish.into_iter().chain(subscribe).collect();
-    if all.is_empty() {
-        return report.skip("nats.rights", what, "its subject is chosen for each message; not checked");
+    if !all.is_empty() {
+        report.ok("nats.rights", what, format!("allowed: {}", all.join(", ")));
     }
-    report.ok("nats.rights", what, format!("allowed: {}", all.join(", ")));
 }
 
 fn fixed(subject: &SubjectRule) -> Vec<String> {

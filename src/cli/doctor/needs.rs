@@ -3,6 +3,8 @@
 #[cfg(feature = "kafka")]
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+#[cfg(feature = "nats")]
+use std::time::Duration;
 
 use portcullis_config::{Node, Pipeline};
 #[cfg(feature = "kafka")]
@@ -297,6 +299,21 @@ fn sink_cluster(sink: &portcullis_config::Sink) -> Option<&portcullis_config::Cl
 
 #[cfg(feature = "nats")]
 impl Needs {
+    /// Instead of what each connection says itself.
+    pub(super) fn ask_servers_within(&mut self, wait: Duration) {
+        for server in &mut self.servers {
+            server.connection.timeout = wait;
+            for (_, used) in &mut server.uses {
+                match used {
+                    NatsUse::Consumer(settings) => settings.connection.timeout = wait,
+                    NatsUse::Stream(settings) => settings.connection.timeout = wait,
+                    NatsUse::Subscription(settings) => settings.connection.timeout = wait,
+                    NatsUse::Subject(settings) => settings.connection.timeout = wait,
+                }
+            }
+        }
+    }
+
     fn server(&mut self, connection: nats::Connection, role: String, used: NatsUse) {
         // Two that differ only in a secret are asked as two.
         let same = |known: &&mut ServerNeeds| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use portcullis_connector_kafka::{Settings, TopicState};
+use portcullis_connector_kafka::inspect::{Settings, TopicState};
 
 use super::finding::{Finding, Status};
 use super::needs::Uses;

@@ -6,6 +6,7 @@ use clap::Args;
 use portcullis_connector_local::envelope::Line;
 
 use super::trial::{Trial, TrialArguments};
+use crate::cli::words::some;
 use crate::cli::{DONE, FAILED, Format, report};
 use crate::plugin::Outcome;
 
@@ -67,7 +68,7 @@ fn measure(trial: &Trial, inputs: &[Line], seconds: u64) -> anyhow::Result<()> {
     }
     rounds_ns.sort_unstable();
     let at = |part: usize| rounds_ns.get((rounds_ns.len().saturating_sub(1)) * part / 100).copied().unwrap_or(0);
-    println!("{calls} calls, {passed} passed, {faults} faults");
+    println!("{}, {passed} passed, {}", some(calls, "call"), some(faults, "fault"));
     println!("a call: median {} ns, best round {} ns, 99 of 100 rounds within {} ns", at(50), at(0), at(99));
     println!("fuel of a last call: {fuel_most}; memory: {} KiB", memory_most.div_ceil(1024));
     Ok(())

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::Value;
 
+use crate::cli::words::some;
 use crate::cli::{DONE, FAILED};
 use crate::plugin::{ComponentFile, Sandbox, SandboxOptions, Takes};
 
@@ -90,7 +91,7 @@ fn tell(path: &Path) -> anyhow::Result<()> {
     let examined = sandbox.examine(&file).with_context(|| format!("{} was built and is no plugin", path.display()))?;
     let bytes = std::fs::metadata(path)?.len();
     println!("{}", path.display());
-    println!("  {} bytes, {}", bytes, examined.digest);
+    println!("  {}, {}", some(bytes, "byte"), examined.digest);
     println!("  {}", examined.world);
     let mut needs: Vec<&str> = examined
         .imports

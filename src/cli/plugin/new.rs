@@ -43,6 +43,7 @@ const MANIFEST: &str = include_str!("template/Cargo.toml.txt");
 const CARGO_CONFIG: &str = include_str!("template/cargo-config.toml.txt");
 const VALIDATOR: &str = include_str!("template/validator.rs.txt");
 const ENRICHER: &str = include_str!("template/enricher.rs.txt");
+const README: &str = include_str!("template/README.md.txt");
 const PIPELINE: &str = include_str!("template/pipeline.yaml.txt");
 const VALIDATOR_INPUT: &str = include_str!("template/validator.jsonl");
 const ENRICHER_INPUT: &str = include_str!("template/enricher.jsonl");
@@ -76,8 +77,9 @@ fn made(arguments: &NewArguments, parent: &Path) -> anyhow::Result<String> {
         NewKind::Enricher => (ENRICHER, ENRICHER_INPUT),
     };
     let crate_name = name.replace('-', "_");
+    let component = format!("target/wasm32-unknown-unknown/release/{crate_name}.wasm");
     let filled = |text: &str| {
-        let text = text.replace("@NAME@", name).replace("@CRATE@", &crate_name);
+        let text = text.replace("@NAME@", name).replace("@CRATE@", &crate_name).replace("@COMPONENT@", &component);
         text.replace("@SDK@", &serde_json::Value::from(sdk_path.as_str()).to_string())
     };
     let write = |path: &str, text: &str| {
@@ -91,10 +93,10 @@ fn made(arguments: &NewArguments, parent: &Path) -> anyhow::Result<String> {
     write("src/lib.rs", &filled(source))?;
     write("input.jsonl", input)?;
     write("pipeline.yaml", &filled(PIPELINE))?;
+    write("README.md", &filled(README))?;
     if arguments.sdk.is_none() {
         sdk::write(&folder).context("cannot write the SDK's copy")?;
     }
-    let component = format!("target/wasm32-unknown-unknown/release/{crate_name}.wasm");
     Ok(format!(
         "{name}/ is there. In it:\n  cargo test                    # natively\n  portcullis plugin build       # the component\n  portcullis plugin test {component} --input input.jsonl\n  portcullis run pipeline.yaml\n"
     ))
@@ -131,7 +133,7 @@ mod tests {
     fn nothing_of_the_templates_is_left_open() {
         let parent = tempfile::TempDir::new().unwrap();
         made(&arguments("my-check"), parent.path()).unwrap();
-        for file in ["Cargo.toml", "src/lib.rs", "pipeline.yaml"] {
+        for file in ["Cargo.toml", "src/lib.rs", "pipeline.yaml", "README.md"] {
             let text = std::fs::read_to_string(parent.path().join("my-check").join(file)).unwrap();
             assert!(!text.contains('@'), "{file}: {text}");
         }

@@ -10,6 +10,7 @@ use portcullis_connector_local::envelope::{self, Line, Outcome as Expected};
 use serde_json::{Map, Value, json};
 
 use super::trial::{Trial, TrialArguments};
+use crate::cli::words::some;
 use crate::cli::{DONE, FAILED, Format, report};
 use crate::pipeline::tap::edits;
 use crate::plugin::Outcome;
@@ -101,11 +102,11 @@ fn summary(ran: &[Ran], wrong: usize, has_expectations: bool) {
     let (us, us_max) = median(|one| u64::try_from(one.time.as_micros()).unwrap_or(u64::MAX));
     let memory_kib = ran.iter().map(|one| one.memory_bytes).max().unwrap_or(0).div_ceil(1024);
     println!("fuel: median {fuel}, most {fuel_max}; time: median {us} us, most {us_max} us; memory: {memory_kib} KiB");
-    let count = ran.len();
+    let count = some(ran.len(), "message");
     match (has_expectations, wrong) {
-        (false, _) => println!("{count} messages, nothing was expected of them"),
-        (true, 0) => println!("{count} messages, all as expected"),
-        (true, wrong) => println!("{count} messages, {wrong} not as expected"),
+        (false, _) => println!("{count}, nothing was expected of them"),
+        (true, 0) => println!("{count}, all as expected"),
+        (true, wrong) => println!("{count}, {wrong} not as expected"),
     }
 }
 
@@ -172,7 +173,7 @@ fn expectations(file: &PathBuf, count: usize) -> anyhow::Result<Vec<Value>> {
         lines.push(value);
     }
     if lines.len() != count {
-        bail!("{} holds {} expectations for {count} messages", file.display(), lines.len());
+        bail!("{} holds {} for {}", file.display(), some(lines.len(), "expectation"), some(count, "message"));
     }
     Ok(lines)
 }

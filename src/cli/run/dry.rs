@@ -13,22 +13,20 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use portcullis_audit::{Actor, MemoryStore, Recorder};
-use portcullis_config::{parse_duration, parse_size};
+use portcullis_config::{format_size, parse_duration, parse_size};
+use portcullis_connector_api::{ConnectorError, Source};
 
-use self::limited::Limited;
+use self::limited::{Limited, Turns};
 use self::preview::DrySink;
 use self::report::{End, Report, Shown, begin, watcher};
 use super::{Beside, planned};
 use crate::audit_store::{self, Target};
 use crate::cli::{DONE, FAILED, Format, NodeArguments, REFUSED, engine, report as refusal, signals};
 use crate::connectors::{Preview, SinkPlan};
-use crate::pipeline::tap::Watch;
+use crate::pipeline::tap::{MOST_PAYLOAD_BYTES, Watch};
 use crate::pipeline::{self, Inlet, Running, SinkMaker, SourceIdentity, Stop, Taps};
 use crate::plan::{LockUse, PipelinePlan, Plan};
 use crate::telemetry::readiness::Readiness;
-
-/// The most bytes of one payload that are shown.
-const MOST_PAYLOAD_BYTES: u64 = 1024 * 1024;
 
 #[derive(Args, Clone, Debug)]
 pub(super) struct DryArguments {
@@ -46,7 +44,7 @@ pub(super) struct DryArguments {
     /// Shows keys, values and the values of headers.
     #[arg(long, requires = "messages")]
     payload: bool,
-    /// So many bytes of the payload of each message, such as 4KiB.
+    /// So many bytes of the payload of each message, at most 64KiB.
     #[arg(long, value_name = "SIZE", requires = "payload", default_value = "1KiB", value_parser = bytes)]
     bytes: usize,
     /// How a dry run is printed; `json`: one object a line.
@@ -56,8 +54,8 @@ pub(super) struct DryArguments {
 
 fn bytes(text: &str) -> Result<usize, String> {
     let bytes = parse_size(text).map_err(|error| error.to_string())?;
-    let fits = (1..=MOST_PAYLOAD_BYTES).contains(&bytes);
-    usize::try_from(bytes).ok().filter(|_| fits).ok_or_else(|| "allowed: 1 to 1MiB".to_owned())
+    let fits = usize::try_from(bytes).ok().filter(|bytes| (1..=MOST_PAYLOAD_BYTES).contains(bytes));
+    fits.ok_or_else(|| format!("allowed: 1 to {}", format_size(MOST_PAYLOAD_BYTES as u64)))
 }
 
 pub(super) fn run(files: &[PathBuf], node: &NodeArguments, lock: LockUse, dry: &DryArguments, messages: u32) -> u8 {
@@ -159,7 +157,7 @@ fn start(
         let Some(stage) = Arc::get_mut(stage) else {
             bail!("the plugin {} is in use elsewhere, and its network cannot be withheld", stage.plugin.name());
         };
-        // One call at a time: what was withheld belongs to the message in work.
+        // One call at a time, also over all sources: what was withheld belongs to the message in work.
         stage.concurrency = 1;
         if !dry.allow_egress {
             stage.withhold_egress();
@@ -171,14 +169,16 @@ fn start(
     let (sources, sink, letters) = (plan.sources.clone(), plan.sink.clone(), plan.dead_letter.clone());
     let mut blueprint = engine::blueprint(plan, taps);
     let mut ended = Vec::new();
-    let inlets = sources.into_iter().map(|source| {
+    let turns = Arc::new(Turns::default());
+    let inlets = sources.into_iter().enumerate().map(|(number, source)| {
         let why = Arc::<Mutex<Option<String>>>::default();
         ended.push(why.clone());
-        let wait = dry.wait;
-        Inlet {
-            identity: SourceIdentity::of_this_run(),
-            open: Box::new(move || Ok(Box::new(Limited::new(source.open_aside()?, messages, wait, why.clone())))),
-        }
+        let (wait, turns) = (dry.wait, turns.clone());
+        let open = move || -> Result<Box<dyn Source>, ConnectorError> {
+            let inner = source.open_aside()?;
+            Ok(Box::new(Limited::new(inner, messages, wait, turns.of(number, why.clone()))))
+        };
+        Inlet { identity: SourceIdentity::of_this_run(), open: Box::new(open) }
     });
     blueprint.sources = inlets.collect();
     blueprint.sink = maker(sink, End::Sink, &report);

@@ -1,12 +1,14 @@
 //! A source that gives so many messages and no more, and whose positions nobody moves.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use portcullis_config::format_duration;
 use portcullis_connector_api::{
     AckMode, Acknowledgement, AssignmentId, Batch, Budget, ConnectorError, ErrorKind, Event, Source,
 };
+
+use crate::cli::words::some;
 
 /// A pause between two polls that is the pipeline's and not the source's: it was busy, and the source was not asked.
 const BUSY: Duration = Duration::from_secs(1);
@@ -21,22 +23,65 @@ pub(super) struct Limited {
     last_poll: Instant,
     /// What the source said the last time that it was asked, where that was no message.
     trouble: Option<String>,
-    /// Why it has ended, for the summary.
+    /// With the place where it says why it has ended, for the summary.
+    turn: Turn,
+}
+
+/// The sources of one pipeline are taken from one after the other: what their plugins were kept from is counted for all of
+/// them together, and belongs to a message only while no other one is in work.
+#[derive(Default)]
+pub(super) struct Turns {
+    /// How many are over.
+    over: Mutex<usize>,
+    next: Condvar,
+}
+
+impl Turns {
+    /// The turn of the source of this number, from 0. `ended` is where it will say why it has ended.
+    pub(super) fn of(self: &Arc<Self>, number: usize, ended: Arc<Mutex<Option<String>>>) -> Turn {
+        Turn { turns: self.clone(), number, ended }
+    }
+}
+
+/// When a source may give its messages.
+pub(super) struct Turn {
+    turns: Arc<Turns>,
+    number: usize,
     ended: Arc<Mutex<Option<String>>>,
 }
 
-impl Limited {
-    pub(super) fn new(inner: Box<dyn Source>, most: usize, wait: Duration, ended: Arc<Mutex<Option<String>>>) -> Self {
-        let now = Instant::now();
-        Self { inner, most, left: most, wait, quiet_since: now, last_poll: now, trouble: None, ended }
+impl Turn {
+    /// Whether it has come, after no more than `wait`.
+    fn has_come(&self, wait: Duration) -> bool {
+        let over = self.turns.over.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.turns.next.wait_timeout_while(over, wait, |over| *over < self.number);
+        let (over, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *over >= self.number
     }
 
     fn has_ended(&self) -> bool {
         self.ended.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
+}
+
+/// A source goes when all of its messages are done. One that fails passes nothing on: its pipeline ends.
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if self.has_ended() {
+            *self.turns.over.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+            self.turns.next.notify_all();
+        }
+    }
+}
+
+impl Limited {
+    pub(super) fn new(inner: Box<dyn Source>, most: usize, wait: Duration, turn: Turn) -> Self {
+        let now = Instant::now();
+        Self { inner, most, left: most, wait, quiet_since: now, last_poll: now, trouble: None, turn }
+    }
 
     fn end(&mut self, why: String, batch: &mut Batch) {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        *self.turn.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
         if !batch.events.iter().any(|event| matches!(event, Event::Finished)) {
             batch.events.push(Event::Finished);
         }
@@ -49,7 +94,12 @@ impl Source for Limited {
     }
 
     fn poll(&mut self, budget: Budget, wait: Duration, batch: &mut Batch) -> Result<(), ConnectorError> {
-        if self.has_ended() || budget.messages == 0 {
+        if self.turn.has_ended() || budget.messages == 0 {
+            return self.inner.poll(Budget::NOTHING, Duration::ZERO, batch);
+        }
+        if !self.turn.has_come(wait) {
+            self.last_poll = Instant::now();
+            self.quiet_since = self.last_poll;
             return self.inner.poll(Budget::NOTHING, Duration::ZERO, batch);
         }
         let pause = self.last_poll.elapsed();
@@ -71,7 +121,8 @@ impl Source for Limited {
         if batch.events.iter().any(|event| matches!(event, Event::Finished)) {
             self.end("the source has ended".to_owned(), batch);
         } else if self.left == 0 {
-            self.end(format!("{} messages were taken", self.most), batch);
+            let were = if self.most == 1 { "was" } else { "were" };
+            self.end(format!("{} {were} taken", some(self.most, "message")), batch);
         } else if self.quiet_since.elapsed() >= self.wait {
             if let Some(trouble) = self.trouble.take() {
                 return Err(ConnectorError::new(ErrorKind::Fatal, trouble));
@@ -99,7 +150,10 @@ impl Source for Limited {
     }
 
     fn close(self: Box<Self>, deadline: Duration) -> Result<(), ConnectorError> {
-        self.inner.close(deadline)
+        let Self { inner, turn, .. } = *self;
+        let closed = inner.close(deadline);
+        drop(turn);
+        closed
     }
 }
 
@@ -123,8 +177,9 @@ mod tests {
     }
 
     fn taken(inner: Box<dyn Source>) -> (usize, String) {
-        let ended = Arc::default();
-        let mut source = Limited::new(inner, 10, Duration::from_millis(1), Arc::clone(&ended));
+        let ended = Arc::<Mutex<Option<String>>>::default();
+        let turn = Arc::<Turns>::default().of(0, ended.clone());
+        let mut source = Limited::new(inner, 10, Duration::from_millis(1), turn);
         let (mut count, mut batch) = (0, Batch::default());
         while !batch.events.iter().any(|event| matches!(event, Event::Finished)) {
             batch.clear();
@@ -141,6 +196,29 @@ mod tests {
     fn no_more_messages_are_taken_than_were_asked_for() {
         assert_eq!(taken(generator(100)), (10, "10 messages were taken".to_owned()));
         assert_eq!(taken(generator(3)), (3, "the source has ended".to_owned()));
+    }
+
+    #[test]
+    fn a_source_gives_nothing_before_the_one_before_it_is_done_with_all_of_its_messages() {
+        let turns = Arc::<Turns>::default();
+        let source = |number| {
+            let turn = turns.of(number, Arc::default());
+            Box::new(Limited::new(generator(2), 10, Duration::from_secs(60), turn))
+        };
+        let (mut first, mut second) = (source(0), source(1));
+        let budget = Budget { messages: 4, bytes: 1 << 20 };
+        let polled = |source: &mut Limited| {
+            let mut batch = Batch::default();
+            source.poll(budget, Duration::ZERO, &mut batch).unwrap();
+            batch.records.len()
+        };
+        assert_eq!(polled(&mut second), 0);
+        while !first.turn.has_ended() {
+            polled(&mut first);
+        }
+        assert_eq!(polled(&mut second), 0, "messages of the first may be in work");
+        first.close(Duration::ZERO).unwrap();
+        assert_eq!(polled(&mut second), 2);
     }
 
     /// Says always the same.
@@ -179,8 +257,8 @@ mod tests {
     #[test]
     fn a_quiet_source_ends_in_order_and_one_that_cannot_be_reached_does_not() {
         assert_eq!(taken(Box::new(Silent(None))), (0, "the source was quiet for 1ms".to_owned()));
-        let mut source =
-            Limited::new(Box::new(Silent(Some(ErrorKind::Retriable))), 10, Duration::from_millis(1), Arc::default());
+        let turn = Arc::<Turns>::default().of(0, Arc::default());
+        let mut source = Limited::new(Box::new(Silent(Some(ErrorKind::Retriable))), 10, Duration::from_millis(1), turn);
         source.acknowledge(&[], true).unwrap();
         let mut batch = Batch::default();
         let error = loop {

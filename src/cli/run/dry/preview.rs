@@ -23,7 +23,7 @@ impl DrySink {
 
 impl Sink for DrySink {
     fn send(&self, message: &Message, token: Token) -> Result<(), SendError> {
-        let place = self.preview.place(message).map_err(SendError::Refused)?;
+        let place = self.preview.place(message)?;
         self.report.placed(token, self.end, message, &place);
         self.confirm.confirm(token, Fate::Stored(Receipt::default()));
         Ok(())

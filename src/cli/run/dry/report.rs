@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::text;
 use crate::cli::Format;
 use crate::connectors::Place;
-use crate::pipeline::tap::{At, Departure, Seen, Sight, Watcher, answer, excerpt, head};
+use crate::pipeline::tap::{At, Departure, Seen, Sight, Watcher, answer, arrival, departure, excerpt, position};
 use crate::pipeline::{Stop, Way};
 
 /// Which end of the pipeline.
@@ -111,24 +111,12 @@ impl Report {
         });
     }
 
-    fn arrived(&self, seen: &Seen<'_>, message: &Message, redelivered: u32, defect: Option<&str>) {
-        let mut line = Map::new();
-        let mut put = |key: &str, value: Value| drop(line.insert(key.to_owned(), value));
-        put("pipeline", self.pipeline.as_str().into());
-        if let Some(position) = &seen.position {
-            let channel: &str = position.channel;
-            put("source", json!({ "channel": channel, "partition": position.partition, "offset": position.offset }));
+    fn arrived(&self, seen: &Seen<'_>, arrival: Map<String, Value>) {
+        let mut line = Map::from_iter([("pipeline".to_owned(), Value::from(self.pipeline.as_str()))]);
+        if let Some(stood) = &seen.position {
+            line.insert("source".to_owned(), position(stood));
         }
-        put("message", head(message));
-        if redelivered > 0 {
-            put("redelivered", redelivered.into());
-        }
-        if let Some(defect) = defect {
-            put("defect", defect.into());
-        }
-        if let Some(bytes) = self.shown.payload_bytes {
-            put("payload", excerpt(message, bytes));
-        }
+        line.extend(arrival);
         let mut state = self.state();
         state.arrived += 1;
         let number = state.arrived;
@@ -136,19 +124,9 @@ impl Report {
         state.open.insert(seen.token, open);
     }
 
-    fn left(&self, token: Token, departure: &Departure<'_>) {
-        let mut reason = Map::new();
-        let mut put = |key: &str, value: Value| drop(reason.insert(key.to_owned(), value));
-        put("stage", departure.stage.into());
-        if let Some(plugin) = departure.plugin {
-            put("plugin", plugin.into());
-        }
-        put("kind", departure.kind.as_str().into());
-        put("code", departure.code.into());
-        if self.shown.payload_bytes.is_some() {
-            put("detail", departure.detail.into());
-        }
-        let to = match departure.way {
+    fn left(&self, token: Token, left: &Departure<'_>) {
+        let reason = departure(left, self.shown.payload_bytes.is_some());
+        let to = match left.way {
             Way::DeadLetter => {
                 if let Some(open) = self.state().open.get_mut(&token) {
                     open.departure = Some(reason);
@@ -206,7 +184,9 @@ impl Watcher for Report {
 
     fn saw(&self, at: At<'_>, seen: &Seen<'_>) {
         match (&seen.sight, at) {
-            (Sight::Arrived { message, redelivered, defect }, _) => self.arrived(seen, message, *redelivered, *defect),
+            (Sight::Arrived { message, redelivered, defect }, _) => {
+                self.arrived(seen, arrival(message, *redelivered, *defect, self.shown.payload_bytes));
+            }
             (Sight::Answered(answered), At::Plugin(plugin)) => {
                 if let Some(open) = self.state().open.get_mut(&seen.token) {
                     let mut line = Map::from_iter([("plugin".to_owned(), Value::from(plugin))]);

@@ -2,10 +2,7 @@
 
 use serde_json::Value;
 
-use crate::plugin::tame;
-
-/// The longest payload that is printed on one line, escapes included.
-const PAYLOAD_BYTES: usize = 64 * 1024;
+use crate::cli::words::{self, some, word};
 
 pub(super) fn begin(allow_egress: bool, audit: &str) -> String {
     let nothing = "dry run: nothing is sent, acknowledged or committed";
@@ -21,57 +18,37 @@ pub(super) fn begin(allow_egress: bool, audit: &str) -> String {
 pub(super) fn message(line: &Value) -> String {
     let source = &line["source"];
     let head = &line["message"];
-    let mut text = format!(
-        "{}  {}-{}@{}  {}",
-        word(&line["pipeline"]),
-        word(&source["channel"]),
-        source["partition"],
-        source["offset"],
-        size(head)
-    );
+    let headers = some(words::header_count(head), "header");
+    let mut text =
+        format!("{}  {}  {}, {headers}", word(&line["pipeline"]), words::position(source), words::sizes(head));
     if head["channel"] != source["channel"] {
         text.push_str(&format!("  {}", word(&head["channel"])));
     }
     text.push_str(&format!("  ->  {}", destination(&line["destination"])));
     if let Some(withheld) = line["egress_withheld"].as_u64() {
-        text.push_str(&format!("  [uncertain: {withheld} requests were withheld by this dry run]"));
+        text.push_str(&format!("  [uncertain: {} withheld by this dry run]", some(withheld, "request")));
     }
-    if let Some(defect) = line["defect"].as_str() {
-        text.push_str(&format!("\n    cannot be read: {defect}"));
+    if let Some(defect) = words::defect(line) {
+        text.push_str(&format!("\n    {defect}"));
     }
     for plugin in line["plugins"].as_array().into_iter().flatten() {
-        text.push_str(&format!("\n    {}", answer(plugin)));
+        text.push_str(&format!("\n    {}", words::answer(plugin)));
     }
-    if !line["payload"].is_null() {
-        text.push_str(&format!("\n    payload  {}", tame(&line["payload"].to_string(), PAYLOAD_BYTES)));
-    }
+    text.extend(words::payload(line));
     text
 }
 
-fn size(head: &Value) -> String {
-    let part = |name: &str, bytes: &Value| match bytes.as_u64() {
-        Some(bytes) => format!("{name} {bytes} B"),
-        None => format!("{name} null"),
-    };
-    let headers = head["headers"].as_array().map_or(0, Vec::len) as u64 + head["more_headers"].as_u64().unwrap_or(0);
-    format!("{}, {}, {headers} headers", part("key", &head["key_bytes"]), part("value", &head["value_bytes"]))
-}
-
 fn destination(destination: &Value) -> String {
-    let place = ["topic", "subject", "file"].into_iter().find_map(|kind| destination[kind].as_str()).unwrap_or("?");
+    let place = ["topic", "subject", "file"].into_iter().map(|kind| &destination[kind]).find(|place| place.is_string());
+    let place = place.map_or_else(|| "?".to_owned(), word);
     let partition = match (destination["partition"].as_i64(), destination.get("partition")) {
         (Some(partition), _) => format!("-{partition}"),
         (None, Some(_)) => " (any partition)".to_owned(),
         (None, None) => String::new(),
     };
-    let stream = destination["stream"].as_str().map(|stream| format!(" (stream {stream})")).unwrap_or_default();
-    let by = destination["plugin"].as_str().or(destination["stage"].as_str());
-    let reason = match (destination["kind"].as_str(), destination["code"].as_str()) {
-        (Some(kind), Some(code)) if kind != code => format!(": {kind}, {code}"),
-        (Some(kind), _) => format!(": {kind}"),
-        _ => String::new(),
-    };
-    let reason = format!("{reason}{}", by.map(|by| format!(" (by {by})")).unwrap_or_default());
+    let stream = &destination["stream"];
+    let stream = if stream.is_string() { format!(" (stream {})", word(stream)) } else { String::new() };
+    let reason = words::reason(destination);
     match destination["to"].as_str().unwrap_or_default() {
         "sink" => format!("{place}{partition}{stream}"),
         "dead_letter" => format!("dead letter {place}{partition}{stream}{reason}"),
@@ -81,56 +58,32 @@ fn destination(destination: &Value) -> String {
     }
 }
 
-fn answer(plugin: &Value) -> String {
-    let mut text = format!("{}  {}", word(&plugin["plugin"]), word(&plugin["verdict"]));
-    for part in ["code", "detail"] {
-        if let Some(part) = plugin[part].as_str() {
-            text.push_str(&format!("  {}", tame(part, 1024)));
-        }
-    }
-    if let Some(attempt) = plugin["attempt"].as_u64() {
-        text.push_str(&format!("  (call {attempt})"));
-    }
-    text.push_str(&format!("  {} us, {} fuel", plugin["time_us"], plugin["fuel"]));
-    let edits: Vec<&str> = plugin["edits"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    if !edits.is_empty() {
-        text.push_str(&format!("  {}", edits.join(", ")));
-    }
-    if let Some(withheld) = plugin["egress_withheld"].as_u64() {
-        text.push_str(&format!("  [{withheld} requests that it is granted were withheld by this dry run]"));
-    }
-    text
-}
-
 pub(super) fn summary(summary: &Value) -> String {
-    let mut text = format!("\n{}: {} messages", word(&summary["pipeline"]), summary["messages"]);
+    let count = |key: &str| summary[key].as_u64().unwrap_or(0);
+    let mut text = format!("\n{}: {}", word(&summary["pipeline"]), some(count("messages"), "message"));
+    let letters = if count("dead_letter") == 1 { "dead letter" } else { "dead letters" };
     let counts = [
         ("sink", "to the sink"),
-        ("dead_letter", "dead letters"),
+        ("dead_letter", letters),
         ("dropped", "dropped"),
         ("stopped", "that would stop the pipeline"),
         ("unfinished", "unfinished"),
     ];
-    let counts =
-        counts.iter().filter_map(|(key, words)| Some((summary[*key].as_u64().filter(|count| *count > 0)?, words)));
+    let counts = counts.map(|(key, words)| (count(key), words)).into_iter().filter(|(count, _)| *count > 0);
     let counts: Vec<String> = counts.map(|(count, words)| format!("{count} {words}")).collect();
     if !counts.is_empty() {
         text.push_str(&format!(": {}", counts.join(", ")));
     }
-    if let Some(withheld) = summary["egress_withheld"].as_u64().filter(|withheld| *withheld > 0) {
-        text.push_str(&format!("; {withheld} requests of plugins were withheld"));
+    if count("egress_withheld") > 0 {
+        text.push_str(&format!("; {} of plugins withheld", some(count("egress_withheld"), "request")));
     }
     let ended: Vec<&str> = summary["ended"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     match summary["error"].as_str() {
-        Some(error) => text.push_str(&format!("; failed: {error}")),
-        None if !ended.is_empty() => text.push_str(&format!("; {}", ended.join(", "))),
+        Some(error) => text.push_str(&format!("; failed: {}", words::sentence(error))),
+        None if !ended.is_empty() => text.push_str(&format!("; {}", words::sentence(&ended.join(", ")))),
         None => {}
     }
     text
-}
-
-fn word(value: &Value) -> String {
-    tame(value.as_str().unwrap_or("?"), 512).into_owned()
 }
 
 #[cfg(test)]
@@ -149,10 +102,17 @@ mod tests {
             "egress_withheld": 2,
         });
         let text = message(&line);
-        let first = "orders  orders.raw-0@12  key 4 B, value null, 1 headers  ->  dead letter orders.dlq-3: rejected, no_rate (by fx)  [uncertain: 2 requests were withheld by this dry run]";
+        let first = "orders  orders.raw-0@12  key 4 B, value null, 1 header  ->  dead letter orders.dlq-3: rejected, no_rate (by fx)  [uncertain: 2 requests withheld by this dry run]";
         let second =
-            "    fx  reject  no_rate  31 us, 512 fuel  [2 requests that it is granted were withheld by this dry run]";
+            "    fx: reject no_rate  31 us, 512 fuel  [2 requests that it is granted withheld by this dry run]";
         assert_eq!(text.lines().collect::<Vec<_>>(), [first, second]);
+    }
+
+    #[test]
+    fn what_a_source_could_not_read_cannot_write_lines_of_its_own() {
+        let line = json!({ "pipeline": "p", "source": {}, "message": {}, "defect": "no JSON:\nok\u{1b}[2K", "destination": { "to": "dropped" } });
+        assert_eq!(message(&line).lines().count(), 2);
+        assert!(!message(&line).contains('\u{1b}'));
     }
 
     #[test]
@@ -161,5 +121,11 @@ mod tests {
         assert_eq!(destination(&to), "t (any partition)");
         let to = json!({ "to": "sink", "subject": "s", "stream": "S" });
         assert_eq!(destination(&to), "s (stream S)");
+    }
+
+    #[test]
+    fn a_summary_counts_one_as_one() {
+        let one = json!({ "pipeline": "p", "messages": 1, "dead_letter": 1, "egress_withheld": 1, "ended": ["1 message was taken"], "error": null });
+        assert_eq!(summary(&one), "\np: 1 message: 1 dead letter; 1 request of plugins withheld; 1 message was taken");
     }
 }
