@@ -115,16 +115,26 @@ impl Run<'_> {
         }
         let root = self.root;
         let server = self.steps.step("nats-server", || nats::server(root))?;
-        let place = self.arguments.iter().position(|argument| argument == "--route");
-        let named = place.and_then(|place| self.arguments.get(place + 1)).map(String::as_str);
+        let mut rest = Vec::new();
+        let mut named = None;
+        let mut arguments = self.arguments.iter();
+        while let Some(argument) = arguments.next() {
+            match argument.strip_prefix("--route") {
+                Some("") => named = Some(arguments.next().map_or("", String::as_str)),
+                Some(value) if value.starts_with('=') => named = value.strip_prefix('='),
+                _ => rest.push(argument),
+            }
+        }
+        if let Some(named) = named
+            && !ROUTES.iter().any(|(route, _)| *route == named)
+        {
+            anyhow::bail!("`--route {named}` is none of {}", ROUTES.map(|(route, _)| route).join(", "));
+        }
         for (route, result) in ROUTES.into_iter().filter(|(route, _)| named.is_none_or(|named| named == *route)) {
             let mut command = self.command("bench-pipe", result);
             let broker = self.start_kafka()?;
             command.args(["--brokers", &broker.address()]).arg("--nats-server").arg(&server);
-            if named.is_none() {
-                command.args(["--route", route]);
-            }
-            command.args(self.arguments);
+            command.args(["--route", route]).args(&rest);
             self.steps.step(route, || steps::run(&mut command))?;
         }
         Ok(())

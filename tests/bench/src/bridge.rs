@@ -72,6 +72,36 @@ impl Bridge {
     }
 }
 
+/// A pipeline from Kafka to Kafka, without plugins.
+pub struct KafkaToKafka<'a> {
+    /// The broker of both ends.
+    pub brokers: &'a str,
+    /// Topics that it reads.
+    pub sources: &'a [String],
+    /// The consumer group.
+    pub group: &'a str,
+    /// The topic that it writes.
+    pub destination: &'a str,
+    /// How long its producer may wait to fill a batch; as long as by default when absent.
+    pub linger_ms: Option<u32>,
+    /// One for each core when absent.
+    pub lanes: Option<usize>,
+}
+
+impl KafkaToKafka<'_> {
+    /// The file, to which plugins may be added at its end.
+    pub fn yaml(&self) -> String {
+        let Self { brokers, sources, group, destination, .. } = self;
+        let lanes = self.lanes.map_or_else(String::new, |lanes| format!("lanes: {lanes}\n"));
+        let linger = self.linger_ms.map_or_else(String::new, |linger_ms| format!(", linger: {linger_ms}ms"));
+        let sources = sources.join(", ");
+        format!(
+            "pipeline: bench\n{lanes}source:\n  kafka: {{ brokers: \"{brokers}\", topics: [{sources}], group: {group} }}\n\
+             sink:\n  kafka: {{ brokers: \"{brokers}\", topic: {destination}{linger} }}\n"
+        )
+    }
+}
+
 /// Starts a contestant whose standard error is `log` in the folder.
 ///
 /// # Errors

@@ -165,28 +165,6 @@ impl<'a> Generator<'a> {
         Ok(begin)
     }
 
-    /// As fast as messages come out, with at most `window` on the way: messages a second over the second half of the time.
-    ///
-    /// # Errors
-    /// When a message cannot be sent.
-    pub fn saturate(&mut self, window: u64, time: Duration) -> Result<f64> {
-        let begin = Instant::now();
-        let mut half = None;
-        while begin.elapsed() < time {
-            while self.sent.saturating_sub(self.reader.arrived()) < window {
-                self.send(self.reader.shared.now_ns())?;
-            }
-            if half.is_none() && begin.elapsed() >= time / 2 {
-                half = Some((Instant::now(), self.reader.arrived()));
-            }
-            std::thread::sleep(TICK);
-        }
-        let (since, before) = half.context("no time at all")?;
-        let rate = (self.reader.arrived() - before) as f64 / since.elapsed().as_secs_f64();
-        self.wait_for_all()?;
-        Ok(rate)
-    }
-
     /// Until everything that was sent has come out.
     ///
     /// # Errors

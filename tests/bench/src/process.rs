@@ -1,7 +1,11 @@
 //! CPU time and memory of another process, from the kernel's own books.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::process::Child;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -26,23 +30,43 @@ pub struct Usage {
     pub peak_kib: u64,
 }
 
+/// User and system time in seconds that a line of `/proc/.../stat` tells.
+fn cpu_s(stat: &str) -> f64 {
+    const TICKS_PER_SECOND: f64 = 100.0;
+    // The command's name, in parentheses, may itself hold spaces: fields count from behind it.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
+    (ticks(11) + ticks(12)) / TICKS_PER_SECOND
+}
+
+/// CPU-seconds of a process's threads whose names begin so. What a thread used that has ended since is not in it.
+///
+/// # Errors
+/// When the process is gone.
+pub fn threads_cpu_s(pid: u32, begin: &str) -> Result<f64> {
+    let mut sum = 0.0;
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).context("the contestant is gone")? {
+        // It may have ended between the two looks.
+        let Ok(stat) = fs::read_to_string(thread?.path().join("stat")) else { continue };
+        if stat.split_once('(').is_some_and(|(_, name)| name.starts_with(begin)) {
+            sum += cpu_s(&stat);
+        }
+    }
+    Ok(sum)
+}
+
 /// Reads `/proc`. Linux only, as the benches are.
 ///
 /// # Errors
 /// When the process is gone.
 pub fn usage(pid: u32) -> Result<Usage> {
-    const TICKS_PER_SECOND: f64 = 100.0;
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("the contestant is gone")?;
-    // The command's name, in parentheses, may itself hold spaces: fields count from behind it.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let kib = |name: &str| {
         let rest = status.lines().find_map(|line| line.strip_prefix(name));
         rest.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
     };
-    let cpu_s = (ticks(11) + ticks(12)) / TICKS_PER_SECOND;
-    Ok(Usage { cpu_s, resident_kib: kib("VmRSS:"), peak_kib: kib("VmHWM:") })
+    Ok(Usage { cpu_s: cpu_s(&stat), resident_kib: kib("VmRSS:"), peak_kib: kib("VmHWM:") })
 }
 
 /// The resident set in KiB, with each page that several mappings share counted once.
@@ -73,6 +97,19 @@ impl Contestant {
     /// Its pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.0
+    }
+
+    /// The first line that it writes, without its end.
+    ///
+    /// # Errors
+    /// When none comes within the limit.
+    pub fn first_line(&mut self, limit: Duration) -> Result<String> {
+        let stdout = self.0.stdout.take().context("a pipe")?;
+        let (give, line) = mpsc::sync_channel(1);
+        // Ends with the contestant at the latest.
+        thread::spawn(move || give.send(BufReader::new(stdout).lines().next()));
+        let line = line.recv_timeout(limit).with_context(|| format!("no word within {} s", limit.as_secs()))?;
+        Ok(line.context("the contestant has ended without a word")??)
     }
 
     /// Asked while something is waited for: a contestant that has ended will never bring it.

@@ -1,5 +1,9 @@
 //! Medians, ratios and the table.
 
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 /// The measurements of one contestant, one entry a round.
@@ -7,6 +11,8 @@ use serde_json::{Value, json};
 pub struct Rounds {
     /// CPU-seconds per million messages.
     pub cpu_s_per_million: Vec<f64>,
+    /// Of it, librdkafka's threads for the brokers' connections.
+    pub broker_threads_s_per_million: Vec<f64>,
     /// Messages per second.
     pub per_second: Vec<f64>,
     /// Peak resident memory in MiB.
@@ -19,6 +25,7 @@ impl Rounds {
     pub fn mean(&self, other: &Self) -> Self {
         Self {
             cpu_s_per_million: mean(&self.cpu_s_per_million, &other.cpu_s_per_million),
+            broker_threads_s_per_million: mean(&self.broker_threads_s_per_million, &other.broker_threads_s_per_million),
             per_second: mean(&self.per_second, &other.per_second),
             peak_mib: mean(&self.peak_mib, &other.peak_mib),
         }
@@ -70,17 +77,29 @@ pub fn order(contestants: usize, round: usize) -> Vec<usize> {
     order
 }
 
+/// Writes a bench's result where the caller wants one.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_json(path: Option<&Path>, result: &Value) -> Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let text = serde_json::to_string_pretty(result)?;
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// A row of the table and its JSON form.
 pub fn row(name: &str, rounds: &Rounds, reference: &Rounds) -> (String, Value) {
     let cpu = median(&rounds.cpu_s_per_million);
     let (low, high) = range(&rounds.cpu_s_per_million);
     let ratio = ratio(&rounds.cpu_s_per_million, &reference.cpu_s_per_million);
-    let rate = median(&rounds.per_second);
+    let (rate, broker_threads) = (median(&rounds.per_second), median(&rounds.broker_threads_s_per_million));
     let peak = median(&rounds.peak_mib);
-    let line = format!("| {name} | {ratio:.2} | {cpu:.2} ({low:.2}-{high:.2}) | {rate:.0} | {peak:.0} |");
+    let line = format!(
+        "| {name} | {ratio:.2} | {cpu:.2} ({low:.2}-{high:.2}) | {broker_threads:.2} | {rate:.0} | {peak:.0} |"
+    );
     let value = json!({
         "contestant": name, "cpu_ratio": ratio, "cpu_s_per_million": cpu, "cpu_s_per_million_range": [low, high],
-        "messages_per_second": rate, "peak_mib": peak,
+        "broker_threads_s_per_million": broker_threads, "messages_per_second": rate, "peak_mib": peak,
         "rounds": { "cpu_s_per_million": rounds.cpu_s_per_million, "messages_per_second": rounds.per_second },
     });
     (line, value)

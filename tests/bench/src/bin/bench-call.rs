@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use portcullis::plugin::{Grants, Instance, Kind, Limits, Outcome, PluginSpec, Sandbox, SandboxOptions, Sums};
 use portcullis_bench::process::thread_cpu_ns;
-use portcullis_bench::table::{median, range};
+use portcullis_bench::table::{self, median, range};
 use portcullis_connector_api::{Bytes, Header, Message};
 use serde_json::json;
 use wasmtime::component::{Component, Linker, TypedFunc};
@@ -70,11 +70,8 @@ fn main() -> Result<()> {
         println!("| {name} | {middle:.0} ({low:.0}-{high:.0}) | {:.2} |", middle / reference);
         rows.push(json!({ "contestant": name, "ns": middle, "ns_range": [low, high], "ratio": middle / reference }));
     }
-    if let Some(path) = &arguments.json {
-        let result = json!({ "bench": "call", "rounds": arguments.rounds, "calls": arguments.calls, "rows": rows });
-        std::fs::write(path, serde_json::to_string_pretty(&result)?)?;
-    }
-    Ok(())
+    let result = json!({ "bench": "call", "rounds": arguments.rounds, "calls": arguments.calls, "rows": rows });
+    table::write_json(arguments.json.as_deref(), &result)
 }
 
 /// wasmtime alone, without any budget.

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
-use portcullis_bench::bridge::{self, Bridge};
+use portcullis_bench::bridge::{self, Bridge, KafkaToKafka};
 use portcullis_bench::open_loop::{Generator, Reader};
 use portcullis_bench::process::Contestant;
-use portcullis_bench::table::{mean, median, order, over, percentile, range};
+use portcullis_bench::table::{self, mean, median, order, over, percentile, range};
 use portcullis_bench::{bare, load};
 use serde_json::json;
 
@@ -59,9 +59,13 @@ const CONTESTANTS: [(&str, Option<usize>); 4] =
 
 /// At the begin of a round, which is not measured: caches, first batches.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// For finding out what the loop carries: so many messages on the way, for so long.
-const ON_THE_WAY: u64 = 20_000;
-const SATURATED: Duration = Duration::from_secs(8);
+/// For finding out what the loop carries: messages a second to begin with, where no machine is full, and seconds of a step.
+const FIRST_RATE: u64 = 10_000;
+const STEP_SECONDS: u64 = 4;
+/// The loop carries a rate as long as its median stays within this many times that of the first rate.
+const STEADY: f64 = 2.0;
+/// Beyond it nobody asks further.
+const LAST_RATE: u64 = 2_000_000;
 
 /// Latencies of one contestant, one entry a round.
 #[derive(Clone, Default)]
@@ -94,7 +98,8 @@ fn main() -> Result<()> {
             let (Some((name, plugins)), Some(into)) = (CONTESTANTS.get(index), results.get_mut(index)) else {
                 continue;
             };
-            let taken = bench.round(&format!("{round}.{index}"), *plugins, rate).with_context(|| (*name).to_owned())?;
+            let taken = bench.round(&format!("{round}.{index}"), *plugins, rate, arguments.seconds);
+            let taken = taken.with_context(|| (*name).to_owned())?;
             let at = |part| percentile(&taken, part);
             eprintln!("round {round}: {name:<22} p50 {:.2} ms, p99 {:.2} ms", at(0.5), at(0.99));
             into.p50_ms.push(at(0.5));
@@ -113,16 +118,25 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Half of what the plain loop carries while as many messages are sent as come out.
+    /// Half of what the plain loop carries on a schedule. Without one, batches grow as the machine fills and it carries far
+    /// more than it ever could in small ones: half of that would be more than all of this.
     fn half_load(&self) -> Result<u64> {
-        let carried = self.at_work("load", None, |generator, _| generator.saturate(ON_THE_WAY, SATURATED))?.0;
-        eprintln!("the plain loop carries {carried:.0} messages a second here");
-        Ok((carried / 2.0) as u64)
+        let (mut carried, mut rate, mut first) = (FIRST_RATE, FIRST_RATE, None);
+        while rate < LAST_RATE {
+            let p50 = percentile(&self.round(&format!("load{rate}"), None, rate, STEP_SECONDS)?, 0.5);
+            eprintln!("the plain loop at {rate} messages a second: p50 {p50:.2} ms");
+            if p50 > STEADY * *first.get_or_insert(p50) {
+                break;
+            }
+            carried = rate;
+            rate = rate * 3 / 2;
+        }
+        Ok(carried / 2)
     }
 
     /// The latencies of one contestant in milliseconds, sorted.
-    fn round(&self, id: &str, plugins: Option<usize>, rate: u64) -> Result<Vec<f64>> {
-        let time = WARM_UP + Duration::from_secs(self.arguments.seconds);
+    fn round(&self, id: &str, plugins: Option<usize>, rate: u64, seconds: u64) -> Result<Vec<f64>> {
+        let time = WARM_UP + Duration::from_secs(seconds);
         let ((begin, sent), taken) = self.at_work(id, plugins, |generator, reader| {
             let before = reader.arrived();
             let begin = generator.on_schedule(rate, time)?;
@@ -173,17 +187,15 @@ impl Bench<'_> {
         sources: &[String],
         destination: &str,
     ) -> Result<Contestant> {
-        let (brokers, linger) = (self.brokers, self.arguments.linger_ms);
+        let (brokers, linger_ms) = (self.brokers, self.arguments.linger_ms);
         let Some(plugins) = plugins else {
             let mut command = Command::new(std::env::current_exe()?);
-            command.args(["bare", brokers, group, &sources.join(","), destination, &linger.to_string()]);
+            command.args(["bare", brokers, group, &sources.join(","), destination, &linger_ms.to_string()]);
             return bridge::spawn(&mut command, folder);
         };
-        let pipeline = format!(
-            "pipeline: bench\nsource:\n  kafka: {{ brokers: \"{brokers}\", topics: [{}], group: {group} }}\nsink:\n  kafka: {{ brokers: \"{brokers}\", topic: {destination}, linger: {linger}ms }}\n{}",
-            sources.join(", "),
-            self.bridge.plugins("touch", plugins)
-        );
+        let pipeline =
+            KafkaToKafka { brokers, sources, group, destination, linger_ms: Some(linger_ms), lanes: None }.yaml();
+        let pipeline = pipeline + &self.bridge.plugins("touch", plugins);
         self.bridge.start(folder, &pipeline, None)
     }
 }
@@ -214,12 +226,9 @@ fn print_table(arguments: &Arguments, rate: u64, results: &[Latencies]) -> Resul
             "rounds": { "p50_ms": one.p50_ms, "p99_ms": one.p99_ms, "p999_ms": one.p999_ms },
         }));
     }
-    if let Some(path) = &arguments.json {
-        let result = json!({
-            "bench": "latency", "messages_per_second": rate, "value_bytes": arguments.bytes, "linger_ms": arguments.linger_ms,
-            "seconds": arguments.seconds, "rows": rows,
-        });
-        std::fs::write(path, serde_json::to_string_pretty(&result)?)?;
-    }
-    Ok(())
+    let result = json!({
+        "bench": "latency", "messages_per_second": rate, "value_bytes": arguments.bytes, "linger_ms": arguments.linger_ms,
+        "seconds": arguments.seconds, "rows": rows,
+    });
+    table::write_json(arguments.json.as_deref(), &result)
 }

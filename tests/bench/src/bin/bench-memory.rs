@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use portcullis_bench::bridge::{self, Bridge};
+use portcullis_bench::bridge::{self, Bridge, KafkaToKafka};
 use portcullis_bench::load::{self, Arrivals};
 use portcullis_bench::process::{Contestant, proportional_kib, usage};
-use portcullis_bench::table::{median, order, range};
+use portcullis_bench::table::{self, median, order, range};
 use serde_json::json;
 
 #[derive(Parser)]
@@ -117,11 +117,9 @@ impl Bench<'_> {
         let (source, destination) = (format!("{id}.in"), format!("{id}.out"));
         let topics = [source.clone(), destination.clone()];
         load::create_topics(brokers, &topics)?;
-        let lanes = shape.lanes.map_or_else(String::new, |lanes| format!("lanes: {lanes}\n"));
-        let pipeline = format!(
-            "pipeline: bench\n{lanes}source:\n  kafka: {{ brokers: \"{brokers}\", topics: [{source}], group: {id} }}\nsink:\n  kafka: {{ brokers: \"{brokers}\", topic: {destination} }}\n{}",
-            self.bridge.plugins(shape.guest, shape.plugins)
-        );
+        let (sources, lanes) = (std::slice::from_ref(&source), shape.lanes);
+        let pipeline = KafkaToKafka { brokers, sources, group: id, destination: &destination, linger_ms: None, lanes };
+        let pipeline = pipeline.yaml() + &self.bridge.plugins(shape.guest, shape.plugins);
         let mut contestant = self.bridge.start(folder.path(), &pipeline, Some(self.cache))?;
         let looked = self.look(&mut contestant, folder.path(), &topics);
         drop(contestant);
@@ -185,9 +183,6 @@ fn print_table(arguments: &Arguments, results: &[Held]) -> Result<()> {
             "rounds": { "idle_mib": held.idle_mib, "shared_once_mib": held.shared_once_mib, "after_mib": held.after_mib, "peak_mib": held.peak_mib },
         }));
     }
-    if let Some(path) = &arguments.json {
-        let result = json!({ "bench": "memory", "messages": arguments.count, "value_bytes": arguments.bytes, "rounds": arguments.rounds, "rows": rows });
-        std::fs::write(path, serde_json::to_string_pretty(&result)?)?;
-    }
-    Ok(())
+    let result = json!({ "bench": "memory", "messages": arguments.count, "value_bytes": arguments.bytes, "rounds": arguments.rounds, "rows": rows });
+    table::write_json(arguments.json.as_deref(), &result)
 }

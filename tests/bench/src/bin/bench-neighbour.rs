@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use portcullis_bench::table::{median, range, ratio};
+use portcullis_bench::table::{self, median, range, ratio};
 use serde_json::{Value, json};
 
 #[derive(Parser)]
@@ -71,6 +71,10 @@ fn main() -> Result<()> {
     if arguments.busy {
         return keep_busy();
     }
+    for wanted in &arguments.attackers {
+        let names = ATTACKERS.map(|(_, guest, _)| guest);
+        ensure!(names.contains(&wanted.as_str()), "`--attackers {wanted}` is none of {}", names.join(", "));
+    }
     let mut rounds = CONTESTANTS.map(|_| Vec::new());
     for round in 0..arguments.rounds {
         for ((name, beside), into) in CONTESTANTS.into_iter().zip(&mut rounds) {
@@ -93,15 +97,12 @@ fn main() -> Result<()> {
             median(&p50)
         );
     }
-    if let Some(path) = &arguments.json {
-        let [quiet, attacked, busy, again] = &p99;
-        let result = json!({
-            "bench": "neighbour", "rate": arguments.rate, "seconds": arguments.seconds, "quiet_p99_ms": quiet,
-            "attacked_p99_ms": attacked, "busy_core_p99_ms": busy, "quiet_again_p99_ms": again,
-        });
-        std::fs::write(path, serde_json::to_string_pretty(&result)?)?;
-    }
-    Ok(())
+    let [quiet, attacked, busy, again] = &p99;
+    let result = json!({
+        "bench": "neighbour", "rate": arguments.rate, "seconds": arguments.seconds, "quiet_p99_ms": quiet,
+        "attacked_p99_ms": attacked, "busy_core_p99_ms": busy, "quiet_again_p99_ms": again,
+    });
+    table::write_json(arguments.json.as_deref(), &result)
 }
 
 /// Computes until whoever started this closes its standard input, or is gone.

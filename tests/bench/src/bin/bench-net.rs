@@ -14,7 +14,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
 use clap::Parser;
-use portcullis_bench::table::median;
+use portcullis_bench::table::{self, median};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -116,15 +116,12 @@ fn main() -> Result<()> {
         median(&client_us),
         median(&bridge_us)
     );
-    if let Some(path) = &arguments.json {
-        let result = json!({
-            "bench": "net", "messages": arguments.count, "concurrency": arguments.concurrency,
-            "latency_ms": arguments.latency_ms, "client": client, "bridge": bridge,
-            "client_alone_us": client_us, "bridge_alone_us": bridge_us,
-        });
-        std::fs::write(path, serde_json::to_string_pretty(&result)?)?;
-    }
-    Ok(())
+    let result = json!({
+        "bench": "net", "messages": arguments.count, "concurrency": arguments.concurrency,
+        "latency_ms": arguments.latency_ms, "client": client, "bridge": bridge,
+        "client_alone_us": client_us, "bridge_alone_us": bridge_us,
+    });
+    table::write_json(arguments.json.as_deref(), &result)
 }
 
 /// Requests a second of each round.

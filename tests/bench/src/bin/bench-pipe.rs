@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use portcullis_bench::bridge::{self, Bridge};
 use portcullis_bench::ends::{Ends, Route};
 use portcullis_bench::load;
-use portcullis_bench::process::{Contestant, usage};
-use portcullis_bench::table::{Rounds, order, row};
+use portcullis_bench::process::{Contestant, threads_cpu_s, usage};
+use portcullis_bench::table::{self, Rounds, order, row};
 use portcullis_bench::to_jetstream::Carry;
 use portcullis_bench::{bare, batch, from_jetstream, to_jetstream};
 use serde_json::json;
@@ -118,8 +118,12 @@ fn main() -> Result<()> {
     let count = arguments.count.unwrap_or(if arguments.route == Route::KafkaKafka { 1_000_000 } else { 300_000 });
     let bridge = Bridge::new(&arguments.portcullis, &arguments.guests)?;
     let ends = Ends::fill(arguments.route, &brokers, &arguments.nats_server, count, arguments.bytes)?;
-    let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
     let mut contestants = contestants(arguments.route);
+    for only in &arguments.only {
+        let names: Vec<&str> = contestants.iter().map(|(name, _)| *name).collect();
+        ensure!(names.contains(&only.as_str()), "`--only {only}` is none of {}", names.join(", "));
+    }
+    let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
     contestants.retain(|(name, start)| matches!(start, Start::Loop(_)) || wanted(name));
     let mut results: Vec<Rounds> = vec![Rounds::default(); contestants.len()];
     for round in 0..arguments.rounds {
@@ -164,7 +168,7 @@ fn print_table(
     let route = arguments.route.to_possible_value().map(|route| route.get_name().to_owned()).unwrap_or_default();
     println!("{route}: {count} messages of {} B, {} rounds", arguments.bytes, arguments.rounds);
     println!(
-        "| contestant | CPU ratio | CPU-s per million (range) | messages a second | peak MiB |\n|---|---|---|---|---|"
+        "| contestant | CPU ratio | CPU-s per million (range) | of it, librdkafka's broker threads | messages a second | peak MiB |\n|---|---|---|---|---|---|"
     );
     // The plain loop runs twice a round, first and last: the reference is the mean of both, and each one's own ratio shows
     // the noise of the run.
@@ -178,11 +182,8 @@ fn print_table(
         println!("{line}");
         rows.push(value);
     }
-    if let Some(path) = &arguments.json {
-        let result = json!({ "bench": "pipe", "route": route, "messages": count, "value_bytes": arguments.bytes, "rounds": arguments.rounds, "rows": rows });
-        std::fs::write(path, serde_json::to_string_pretty(&result)?)?;
-    }
-    Ok(())
+    let result = json!({ "bench": "pipe", "route": route, "messages": count, "value_bytes": arguments.bytes, "rounds": arguments.rounds, "rows": rows });
+    table::write_json(arguments.json.as_deref(), &result)
 }
 
 /// One contestant in one round.
@@ -210,11 +211,13 @@ impl Run<'_> {
         let limit = Duration::from_secs(300);
         let count = self.ends.counter(&self.id)?;
         load::wait_for(self.count / 10, limit, &count, || contestant.is_at_work())?;
-        let (begin, before, first) = (Instant::now(), usage(contestant.id())?, count()?);
+        let (begin, first) = (Instant::now(), count()?);
+        let (before, threads_before) = (usage(contestant.id())?, threads_cpu_s(contestant.id(), "rdk:")?);
         let end = load::wait_for(self.count, limit, &count, || contestant.is_at_work())?;
-        let after = usage(contestant.id())?;
+        let (after, threads_after) = (usage(contestant.id())?, threads_cpu_s(contestant.id(), "rdk:")?);
         let messages = (self.count - first) as f64;
         rounds.cpu_s_per_million.push((after.cpu_s - before.cpu_s) / messages * 1e6);
+        rounds.broker_threads_s_per_million.push((threads_after - threads_before) / messages * 1e6);
         rounds.per_second.push(messages / end.duration_since(begin).as_secs_f64());
         rounds.peak_mib.push(after.peak_kib as f64 / 1024.0);
         Ok(())

@@ -10,7 +10,7 @@ use clap::Parser;
 use portcullis::plugin::{Grants, Instance, Limits, Outcome, PluginSpec, Sandbox, SandboxOptions, Sums};
 use portcullis_bench::bridge::{ORDER_SCHEMA, schema_config};
 use portcullis_bench::process::{Contestant, thread_cpu_ns};
-use portcullis_bench::table::{mean, median, range, ratio};
+use portcullis_bench::table::{self, mean, median, range, ratio};
 use portcullis_connector_api::{Bytes, Message};
 use serde_json::{Value, json};
 
@@ -176,9 +176,6 @@ fn print_table(arguments: &Arguments, cases: &[Case]) -> Result<()> {
             "rounds": { "native_ns": case.native, "plugin_ns": case.plugin, "native_again_ns": case.again },
         }));
     }
-    if let Some(path) = &arguments.json {
-        let result = json!({ "bench": "schema", "rounds": arguments.rounds, "rows": rows });
-        std::fs::write(path, serde_json::to_string_pretty(&result)?)?;
-    }
-    Ok(())
+    let result = json!({ "bench": "schema", "rounds": arguments.rounds, "rows": rows });
+    table::write_json(arguments.json.as_deref(), &result)
 }

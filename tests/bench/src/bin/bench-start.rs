@@ -1,16 +1,15 @@
 //! From the start of the process to the first message out, with compiled plugins in the cache, against what the broker itself
 //! takes to let a consumer in: a bare consumer's way to its first message, alternating in one run.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Parser, Subcommand};
-use portcullis_bench::bridge::{self, Bridge};
+use portcullis_bench::bridge::{self, Bridge, KafkaToKafka};
 use portcullis_bench::process::Contestant;
-use portcullis_bench::table::{mean, median, order, over, range};
+use portcullis_bench::table::{self, mean, median, order, over, range};
 use portcullis_bench::{bare, load};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -153,13 +152,9 @@ impl Bench<'_> {
         let log = std::fs::File::create(folder.join("log"))?;
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
         let mut contestant = Contestant::new(child);
-        let stdout = contestant.child().stdout.take().context("a pipe")?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
+        let word = contestant.first_line(LIMIT).with_context(|| bridge::log_of(folder))?;
         let took = begin.elapsed();
-        if line.trim() != "first" {
-            bail!("no message came: {}", bridge::log_of(folder));
-        }
+        ensure!(word == "first", "no message came but {word:?}");
         Ok(took)
     }
 
@@ -192,11 +187,9 @@ impl Bench<'_> {
             command.args(["bare", brokers, id, &self.sources.join(","), destination]);
             return bridge::spawn(&mut command, folder);
         };
-        let pipeline = format!(
-            "pipeline: bench\nsource:\n  kafka: {{ brokers: \"{brokers}\", topics: [{}], group: {id} }}\nsink:\n  kafka: {{ brokers: \"{brokers}\", topic: {destination}, linger: 5ms }}\n{}",
-            self.sources.join(", "),
-            self.bridge.plugins(guest, plugins)
-        );
+        let sources = &self.sources;
+        let pipeline = KafkaToKafka { brokers, sources, group: id, destination, linger_ms: Some(5), lanes: None };
+        let pipeline = pipeline.yaml() + &self.bridge.plugins(guest, plugins);
         self.bridge.start(folder, &pipeline, Some(self.cache))
     }
 }
@@ -226,9 +219,6 @@ fn print_table(arguments: &Arguments, results: &[Vec<f64>]) -> Result<()> {
         println!("| {name} | {over_ms:+.0} | {middle:.0} ({low:.0}-{high:.0}) |");
         rows.push(json!({ "contestant": name, "over_ms": over_ms, "ms": middle, "rounds_ms": took }));
     }
-    if let Some(path) = &arguments.json {
-        let result = json!({ "bench": "start", "rounds": arguments.rounds, "rows": rows });
-        std::fs::write(path, serde_json::to_string_pretty(&result)?)?;
-    }
-    Ok(())
+    let result = json!({ "bench": "start", "rounds": arguments.rounds, "rows": rows });
+    table::write_json(arguments.json.as_deref(), &result)
 }
