@@ -4,6 +4,8 @@
 mod alerts;
 mod compose;
 mod on_kafka;
+mod parts;
+mod rates;
 mod series;
 
 use std::fs;

@@ -12,6 +12,7 @@
 mod authoring;
 mod bad_input;
 mod cases;
+mod check;
 mod cli;
 mod delivery;
 mod deploy;

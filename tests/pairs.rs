@@ -1,5 +1,6 @@
 //! Every pair of Kafka, JetStream, core NATS and a file, through the binary: what one independent client has sent, another
-//! finds at the other end as it was. Core NATS keeps nothing, so its readers are there before anything is sent.
+//! finds at the other end as it was. Kafka to Kafka is in `delivery.rs`. Core NATS keeps nothing, so its readers are there
+//! before anything is sent.
 
 mod bridge;
 mod kills;
@@ -20,6 +21,7 @@ use bridge::Bridge;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const COUNT: u32 = 3000;
+const TO_FILE: &str = "file: { path: out.jsonl }";
 
 fn topic(name: &str) -> String {
     Kafka::shared().create_topic(name, 3, &[]);
@@ -100,46 +102,66 @@ fn kafka_goes_through_a_stream_that_obeys_its_messages_and_back_into_kafka_uncha
 }
 
 #[test]
-fn a_stream_that_another_client_has_filled_goes_into_kafka_and_into_a_stream_unchanged() {
+fn a_stream_that_another_client_has_filled_goes_into_kafka_a_stream_a_file_and_to_who_is_subscribed_unchanged() {
     let nats = Nats::start();
     let folder = TempDir::new().unwrap();
     nats.create_stream("A", "A");
     python::nats_produce(&nats.url(), 22, COUNT, &["--subject", "A"], LIMIT);
     topic("pairs.s-k.out");
-    let source = from_stream(&nats, "A");
-    let kafka = pipeline("kafka", &[&source], &to_kafka("pairs.s-k.out"));
-    let stream = pipeline("stream", &[&source.replace("consumer: c", "consumer: d")], &to_stream(&nats, "B"));
-    let bridge = Bridge::start(folder.path(), &[kafka, stream]);
+    let reader = python::subscribe(&nats.url(), "events", 22, COUNT, LIMIT);
+    let sinks = [to_kafka("pairs.s-k.out"), to_stream(&nats, "B"), to_core(&nats, "events"), TO_FILE.to_owned()];
+    // Each with a consumer of its own: one is shared out.
+    let pipelines: Vec<String> = (1..)
+        .zip(&sinks)
+        .map(|(number, sink)| {
+            let consumer = format!("filter_subjects: A, consumer: c{number}");
+            let source = from_stream(&nats, "A").replace("consumer: c", &consumer);
+            pipeline(&format!("p{number}"), &[&source], sink)
+        })
+        .collect();
+    let mut bridge = Bridge::start(folder.path(), &pipelines);
+    assert_has_come(reader);
     assert_in_topic("pairs.s-k.out", 22);
     assert_in_stream(&nats, "B", 22);
+    assert_comes_into_file(&mut bridge, folder.path(), 22);
     bridge.end();
 }
 
 #[test]
-fn kafka_goes_to_who_is_subscribed_unchanged() {
+fn kafka_goes_into_a_file_and_to_who_is_subscribed_unchanged() {
     let nats = Nats::start();
     let folder = TempDir::new().unwrap();
     filled_topic("pairs.k-c.in", 23);
     let reader = python::subscribe(&nats.url(), "events", 23, COUNT, LIMIT);
-    let pipeline = pipeline("p", &[&from_kafka("pairs.k-c.in")], &to_core(&nats, "events"));
-    let bridge = Bridge::start(folder.path(), &[pipeline]);
+    let source = from_kafka("pairs.k-c.in");
+    let core = pipeline("core", &[&source], &to_core(&nats, "events"));
+    let file = pipeline("file", &[&source.replace("group: ", "group: file-")], TO_FILE);
+    let mut bridge = Bridge::start(folder.path(), &[core, file]);
     assert_has_come(reader);
+    assert_comes_into_file(&mut bridge, folder.path(), 23);
     bridge.end();
 }
 
 #[test]
-fn what_is_published_goes_into_kafka_and_to_who_is_subscribed_unchanged() {
+fn what_is_published_goes_into_kafka_a_stream_a_file_and_to_who_is_subscribed_unchanged() {
     let nats = Nats::start();
     let folder = TempDir::new().unwrap();
     topic("pairs.c-k.out");
-    let kafka = pipeline("kafka", &[&from_core(&nats, "raw")], &to_kafka("pairs.c-k.out"));
-    let core = pipeline("core", &[&from_core(&nats, "raw")], &to_core(&nats, "clean"));
+    let source = from_core(&nats, "raw");
+    let pipelines = [
+        pipeline("kafka", &[&source], &to_kafka("pairs.c-k.out")),
+        pipeline("stream", &[&source], &to_stream(&nats, "S")),
+        pipeline("core", &[&source], &to_core(&nats, "clean")),
+        pipeline("file", &[&source], TO_FILE),
+    ];
     let reader = python::subscribe(&nats.url(), "clean", 24, COUNT, LIMIT);
-    let mut bridge = Bridge::start(folder.path(), &[kafka, core]);
+    let mut bridge = Bridge::start(folder.path(), &pipelines);
     bridge.wait_until_ready();
     python::nats_produce(&nats.url(), 24, COUNT, &["--subject", "raw", "--core"], LIMIT);
     assert_has_come(reader);
     assert_in_topic("pairs.c-k.out", 24);
+    assert_in_stream(&nats, "S", 24);
+    assert_comes_into_file(&mut bridge, folder.path(), 24);
     bridge.end();
 }
 
@@ -150,12 +172,7 @@ fn a_file_goes_into_kafka_a_stream_a_file_and_to_who_is_subscribed_unchanged() {
     fs::write(folder.path().join("in.jsonl"), python::lines(25, COUNT, LIMIT)).unwrap();
     topic("pairs.f-k.out");
     let reader = python::subscribe(&nats.url(), "events", 25, COUNT, LIMIT);
-    let sinks = [
-        to_kafka("pairs.f-k.out"),
-        to_stream(&nats, "S"),
-        to_core(&nats, "events"),
-        "file: { path: out.jsonl }".to_owned(),
-    ];
+    let sinks = [to_kafka("pairs.f-k.out"), to_stream(&nats, "S"), to_core(&nats, "events"), TO_FILE.to_owned()];
     let pipelines: Vec<String> = (1..)
         .zip(&sinks)
         .map(|(number, sink)| pipeline(&format!("p{number}"), &["file: { path: in.jsonl }"], sink))
@@ -164,10 +181,18 @@ fn a_file_goes_into_kafka_a_stream_a_file_and_to_who_is_subscribed_unchanged() {
     assert_has_come(reader);
     assert_in_topic("pairs.f-k.out", 25);
     assert_in_stream(&nats, "S", 25);
-    assert_in_file(&folder.path().join("out.jsonl"), 25);
+    assert_in_file(folder.path(), 25);
 }
 
-fn assert_in_file(file: &Path, seed: u32) {
+/// A file has no end: what it holds is looked at when there are as many lines as there were messages.
+fn assert_comes_into_file(bridge: &mut Bridge, folder: &Path, seed: u32) {
+    let lines = || fs::read(folder.join("out.jsonl")).map_or(0, |text| text.split(|byte| *byte == b'\n').count() - 1);
+    bridge.wait_until("every message is a line", |_| lines() >= usize::try_from(COUNT).unwrap());
+    assert_in_file(folder, seed);
+}
+
+fn assert_in_file(folder: &Path, seed: u32) {
+    let file = folder.join("out.jsonl");
     let arguments = ["--seed", &seed.to_string(), "--count", &COUNT.to_string(), "--verify", file.to_str().unwrap()];
     assert_good(&python::client("lines.py", &arguments, LIMIT).json());
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use portcullis_audit::Code;
@@ -241,15 +242,19 @@ fn is_balanced(expr: &str) -> bool {
     open.is_empty() && expr.matches('"').count().is_multiple_of(2)
 }
 
+/// What `cargo xtask test` names or has built, else what is on the path.
+fn promtool() -> Option<PathBuf> {
+    let named = std::env::var_os("BRIDGE_TEST_PROMTOOL").map(PathBuf::from);
+    let places = named.into_iter().chain([root().join("target/prometheus/promtool"), "promtool".into()]);
+    places.into_iter().find(|program| Command::new(program).arg("--version").output().is_ok())
+}
+
 #[test]
-fn promtool_accepts_the_rules_and_every_expression_of_the_dashboard_where_there_is_one() {
-    let folder = root().join("deploy/prometheus");
-    if Command::new("promtool").arg("--version").output().is_err() {
-        eprintln!(
-            "there is no promtool on PATH: the rules were checked for their form, their metrics and their labels only"
-        );
+fn promtool_accepts_the_configuration_the_rules_and_every_expression_of_the_dashboard_where_there_is_one() {
+    let Some(promtool) = promtool() else {
+        eprintln!("there is no promtool: the rules were checked for their form, their metrics and their labels only");
         return;
-    }
+    };
     // promtool reads no dashboard: each of its expressions as a rule is one to it.
     let recorded = expressions().into_iter().enumerate().map(|(number, (place, expr))| {
         // Grafana puts a time and a name there before it asks.
@@ -258,17 +263,24 @@ fn promtool_accepts_the_rules_and_every_expression_of_the_dashboard_where_there_
         json!({ "record": format!("panel:{number}"), "expr": expr })
     });
     let rules = json!({ "groups": [{ "name": "dashboard", "rules": recorded.collect::<Vec<_>>() }] });
-    let dashboard = TempDir::new().unwrap();
+    let copy = TempDir::new().unwrap();
     // JSON is YAML.
-    fs::write(dashboard.path().join("rules.yml"), rules.to_string()).unwrap();
-    let runs = [
-        (folder.as_path(), ["check", "rules", "alerts.yml"]),
-        (&folder, ["test", "rules", "alerts.test.yml"]),
-        (dashboard.path(), ["check", "rules", "rules.yml"]),
-    ];
-    for (folder, arguments) in runs {
-        let ended = Process::start(Command::new("promtool").current_dir(folder).args(arguments)).finish(LIMIT);
-        assert_eq!(ended.code(), 0, "{ended:?}");
+    fs::write(copy.path().join("rules.yml"), rules.to_string()).unwrap();
+    // The container has the rules elsewhere than the repository.
+    let config = text("deploy/prometheus/prometheus.yml").replace("/etc/prometheus/", "");
+    fs::write(copy.path().join("prometheus.yml"), &config).unwrap();
+    fs::write(copy.path().join("alerts.yml"), text("deploy/prometheus/alerts.yml")).unwrap();
+    fs::write(copy.path().join("alerts.test.yml"), text("deploy/prometheus/alerts.test.yml")).unwrap();
+    fs::write(copy.path().join("mistyped.yml"), config.replace("scrape_interval", "scrape_intervall")).unwrap();
+    for (arguments, code) in [
+        (["check", "config", "prometheus.yml"], 0),
+        (["check", "config", "mistyped.yml"], 1),
+        (["check", "rules", "alerts.yml"], 0),
+        (["test", "rules", "alerts.test.yml"], 0),
+        (["check", "rules", "rules.yml"], 0),
+    ] {
+        let ended = Process::start(Command::new(&promtool).current_dir(copy.path()).args(arguments)).finish(LIMIT);
+        assert_eq!(ended.code(), code, "{arguments:?}: {ended:?}");
     }
 }
 

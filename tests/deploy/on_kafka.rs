@@ -20,20 +20,20 @@ use crate::support::{python, root};
 const LIMIT: Duration = Duration::from_secs(180);
 const ORDERS: i64 = 16;
 
-/// The tool of the image, as a script that runs the same class from the jars of the tests.
-fn tools(folder: &Path) {
-    let tool = folder.join("kafka-topics.sh");
+/// A tool of the image, as a script that runs the same class from the jars of the tests.
+pub(super) fn tool(folder: &Path, name: &str, class: &str) {
+    let tool = folder.join(name);
     let java = format!(
-        "#!/bin/sh\nexec java -Xmx128m -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp '{}' org.apache.kafka.tools.TopicCommand \"$@\"\n",
+        "#!/bin/sh\nexec java -Xmx128m -Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp '{}' org.apache.kafka.tools.{class} \"$@\"\n",
         libs().join("*").display()
     );
     fs::write(&tool, java).unwrap();
     fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-fn create_topics(kafka: &Kafka) {
+pub(super) fn create_topics(kafka: &Kafka) {
     let folder = TempDir::new().unwrap();
-    tools(folder.path());
+    tool(folder.path(), "kafka-topics.sh", "TopicCommand");
     let mut script = Command::new("sh");
     script.arg(root().join("deploy/kafka/topics.sh"));
     script.env("KAFKA_BROKERS", kafka.brokers()).env("KAFKA_TOOLS", folder.path());
@@ -70,7 +70,7 @@ fn the_files_of_the_compose_set_up_do_their_work_and_the_reader_tells_the_refuse
     let mut running = Process::start(&mut bridge(&kafka, PIPELINES));
     let started: Value = serde_json::from_str(&running.wait_for_line("\"started\"", LIMIT)).unwrap();
     let admin = started["admin"].as_str().unwrap().to_owned();
-    // Nothing answers for the API here: the orders that may ask for their rate are dead letters as well.
+    // Nothing answers for the API here: the orders that may ask for their rate are dead letters as well. `rates.rs` has it.
     running.wait_until("every order has ended", LIMIT, || {
         kafka.count("orders.clean") + kafka.count("orders.dlq") == ORDERS
     });

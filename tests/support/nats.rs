@@ -25,7 +25,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// A server with JetStream on a free port. It ends with this value, and also when this process ends by any cause.
 pub(crate) struct Nats {
     port: u16,
-    more: &'static [&'static str],
+    more: Vec<String>,
     process: Process,
     folder: TempDir,
     runtime: Runtime,
@@ -50,19 +50,25 @@ fn program() -> PathBuf {
 
 impl Nats {
     pub(crate) fn start() -> Self {
-        Self::start_with(&[], async_nats::ConnectOptions::new())
+        Self::start_with(Vec::new(), async_nats::ConnectOptions::new())
+    }
+
+    /// One that has read a configuration file; its address, its monitor's port and its folder are not the file's.
+    pub(crate) fn start_configured(file: &Path, monitor: u16) -> Self {
+        let more = ["--config", file.to_str().unwrap(), "--http_port", &monitor.to_string()];
+        Self::start_with(more.map(str::to_owned).to_vec(), async_nats::ConnectOptions::new())
     }
 
     /// One that only the user `bridge` with the password `hunter2` may use.
     pub(crate) fn start_guarded() -> Self {
         let options = async_nats::ConnectOptions::with_user_and_password("bridge".into(), "hunter2".into());
-        Self::start_with(&["--user", "bridge", "--pass", "hunter2"], options)
+        Self::start_with(["--user", "bridge", "--pass", "hunter2"].map(str::to_owned).to_vec(), options)
     }
 
-    fn start_with(more: &'static [&'static str], options: async_nats::ConnectOptions) -> Self {
+    fn start_with(more: Vec<String>, options: async_nats::ConnectOptions) -> Self {
         let folder = TempDir::new().unwrap();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
-        let process = run(port, more, folder.path());
+        let port = free_port();
+        let process = run(port, &more, folder.path());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let client = runtime.block_on(options.connect(format!("nats://127.0.0.1:{port}"))).unwrap();
         let inside = runtime.enter();
@@ -79,7 +85,7 @@ impl Nats {
 
     /// Starts a killed server again, with the same address and streams, and waits until it answers.
     pub(crate) fn restart(&mut self) {
-        self.process = run(self.port, self.more, self.folder.path());
+        self.process = run(self.port, &self.more, self.folder.path());
     }
 
     /// `STOP`, `CONT`, ...
@@ -90,6 +96,11 @@ impl Nats {
     /// As `servers` takes it.
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// What it says of itself to whoever connects.
+    pub(crate) fn info(&self) -> async_nats::ServerInfo {
+        self.client.server_info()
     }
 
     /// A stream of the subject that does what a message tells it: replaces all others by it, or forgets it after a time.
@@ -177,8 +188,13 @@ impl Drop for Nats {
     }
 }
 
+/// A port of 127.0.0.1 that nobody has at this moment, for programs that take no port 0.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
 /// A server that answers.
-fn run(port: u16, more: &[&str], folder: &Path) -> Process {
+fn run(port: u16, more: &[String], folder: &Path) -> Process {
     let mut watchdog = Command::new("sh")
         .args(["-c", LIFELINE, "lifeline"])
         .arg(program())

@@ -14,6 +14,7 @@ mod guests;
 mod kafka;
 mod nats;
 mod prerequisites;
+mod promtool;
 mod python;
 mod quickstart;
 mod steps;

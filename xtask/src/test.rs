@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use crate::steps::{self, Steps};
-use crate::{Part, attack, examples, guests, kafka, nats, prerequisites, python};
+use crate::{Part, attack, examples, guests, kafka, nats, prerequisites, promtool, python};
 
 pub(crate) fn run(root: &Path, parts: &[Part], filter: &[String]) -> anyhow::Result<ExitCode> {
     let mut run = Run { root, parts, filter, steps: Steps::new("tests"), environment: Vec::new() };
@@ -20,10 +20,14 @@ pub(crate) fn run(root: &Path, parts: &[Part], filter: &[String]) -> anyhow::Res
 const WITHOUT_BROKERS: &[&str] = &[
     "authoring::",
     "cases::",
+    "check::",
     "cli::",
     "deploy::a_",
     "deploy::alerts::",
     "deploy::compose::",
+    "deploy::parts::prometheus",
+    "deploy::parts::the_prober",
+    "deploy::rates::a_server",
     "deploy::the_",
     "explain::",
     "hostile::",
@@ -62,6 +66,11 @@ impl Run<'_> {
             self.environment.push(("BRIDGE_TEST_PYTHON", python.into()));
             let server = self.steps.step("nats-server", || nats::server(root))?;
             self.environment.push((nats::VARIABLE, server.into()));
+        }
+        if self.wants(Part::Cases)
+            && let Some(promtool) = self.steps.step("promtool", || Ok(promtool::program(root)))?
+        {
+            self.environment.push((promtool::VARIABLE, promtool.into()));
         }
         Ok(())
     }
