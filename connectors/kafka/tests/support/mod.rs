@@ -228,7 +228,11 @@ impl Reader {
 
     pub(crate) fn acknowledge_all(&mut self) {
         let done = self.done();
-        self.source.acknowledge(&done, true).unwrap();
+        // While members come and go the group takes no positions, and the caller asks again.
+        let deadline = Instant::now() + LIMIT;
+        while let Err(error) = self.source.acknowledge(&done, true) {
+            assert!(error.kind == ErrorKind::Retriable && Instant::now() < deadline, "{error}");
+        }
     }
 
     pub(crate) fn release(&mut self) {
