@@ -202,6 +202,7 @@ impl Queue {
             if !taken.is_empty() && state.closing.is_none() {
                 state.tell_loss();
             }
+            self.tell_room(&state);
         }
         state.closing
     }

@@ -1,3 +1,5 @@
+use std::io;
+use std::panic::catch_unwind;
 use std::sync::OnceLock;
 
 use portcullis_connector_api::{ConnectorError, ErrorKind};
@@ -22,6 +24,8 @@ pub(crate) fn handle() -> Result<Handle, ConnectorError> {
 
 /// For one connection of a sink. What the sink itself does runs on the thread that has made it, the socket on another.
 pub(crate) fn of_one_connection() -> Result<Runtime, ConnectorError> {
-    let built = Builder::new_multi_thread().worker_threads(1).thread_name("nats-link").enable_all().build();
-    built.map_err(|error| ConnectorError::new(ErrorKind::Fatal, format!("no runtime for NATS: {error}")))
+    let build = || Builder::new_multi_thread().worker_threads(1).thread_name("nats-link").enable_all().build();
+    // Where the system gives no thread, tokio panics; no descriptor is an error. Both pass.
+    let built = catch_unwind(build).unwrap_or_else(|_| Err(io::Error::other("the system gives no thread")));
+    built.map_err(|error| ConnectorError::new(ErrorKind::Retriable, format!("no runtime for NATS: {error}")))
 }

@@ -19,6 +19,8 @@ use crate::{Count, Counters, runtime};
 const REFUSED: Duration = Duration::from_secs(60);
 /// For the tasks of a connection that is over; they end at their next step. A name that is being looked up is not waited for.
 const SHUTDOWN: Duration = Duration::from_secs(1);
+/// Until the system is asked again for what it did not have for a connection.
+const SHORTAGE: Duration = Duration::from_millis(250);
 
 /// Why a session is over.
 pub(crate) enum End {
@@ -94,7 +96,11 @@ pub(crate) fn run_apart(mut of: impl Sessions, mut stop: Stop) {
                 runtime.shutdown_timeout(SHUTDOWN);
                 end
             }
-            Err(error) => End::Dead(error),
+            Err(_) if stop.requested() => return,
+            Err(error) => {
+                std::thread::sleep(SHORTAGE);
+                End::Lost(error.context)
+            }
         };
         if !goes_on(&mut of, end) {
             return;

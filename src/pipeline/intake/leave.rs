@@ -155,7 +155,7 @@ impl Intake {
                 self.parts.sink.abandon();
                 given_up = true;
             }
-            if (unconfirmed == 0 || given_up) && (letters == 0 || is_late || self.sink_is_over) {
+            if (unconfirmed == 0 || given_up) && (letters == 0 || is_late) {
                 return self.give_letters_up(letters);
             }
             self.parts.completions.wait(POLL_WAIT);

@@ -264,6 +264,24 @@ pub(super) async fn of_subject(
     }
 }
 
+/// As [`of_subject`], for a message in doubt. A stream that is named and of which nothing more can be asked is one that takes
+/// it: an account need not be allowed to look at every stream, and the answer to the message itself says the rest.
+pub(super) async fn of_subject_in_doubt(
+    client: &Client,
+    connection: &Connection,
+    subject: &str,
+    named: &str,
+    expected: Option<&str>,
+) -> Result<Destination, ConnectorError> {
+    let Some(stream) = stream_of(client, connection, subject, named, expected).await? else {
+        return Ok(Destination::Nowhere);
+    };
+    match writable(client, connection, &stream).await {
+        Err(error) if error.kind == ErrorKind::Retriable => Ok(Destination::There),
+        found => found,
+    }
+}
+
 async fn stream_of(
     client: &Client,
     connection: &Connection,

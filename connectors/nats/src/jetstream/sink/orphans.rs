@@ -120,7 +120,8 @@ impl<'a> Asker<'a> {
             let (client, settings) = (self.client.clone(), self.settings);
             let question = async move {
                 let (asked, expected) = (Instant::now(), settings.stream.as_deref());
-                let found = setup::of_subject(&client, &settings.connection, &subject, BY_TEMPLATE, expected).await;
+                let connection = &settings.connection;
+                let found = setup::of_subject_in_doubt(&client, connection, &subject, BY_TEMPLATE, expected).await;
                 Verdict { subject, asked, found }
             };
             self.asked.push(question.boxed());
