@@ -228,7 +228,7 @@ fn a_late_answer_of_a_stream_that_this_account_does_not_see_confirms_its_message
     let client = other.client.clone();
     other.runtime.spawn(async move {
         while let Some(message) = elsewhere.next().await {
-            tokio::time::sleep(Duration::from_millis(1500)).await;
+            tokio::time::sleep(Duration::from_millis(1000)).await;
             client.publish(message.reply.unwrap(), "{\"stream\":\"E\",\"seq\":7}".into()).await.unwrap();
         }
     });

@@ -378,11 +378,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Whether a subject that somebody listens to, though no stream of this account takes it, was waited for long enough. Half
-    /// of the limit: once all of it is over, the connection is taken for broken, and with it everybody's messages.
+    /// Whether a subject that somebody listens to, though no stream of this account takes it, was waited for long enough. A
+    /// part of the limit: once all of it is over, the connection is taken for broken, and with it everybody's messages.
     fn has_been_waited_for(&mut self, subject: &str) -> bool {
         let since = *self.elsewhere.entry(subject.to_owned()).or_insert_with(Instant::now);
-        since.elapsed() >= self.settings.ack_timeout / 2
+        since.elapsed() >= self.settings.ack_timeout / 4
     }
 
     /// A stream has confirmed it, so a stream takes its subject.
