@@ -235,6 +235,8 @@ fn a_late_answer_of_a_stream_that_this_account_does_not_see_confirms_its_message
     let (fates, confirm) = fates();
     let mut settings = settings(&server);
     (settings.stream, settings.create_stream) = (None, None);
+    let taking = Config { name: "S".into(), subjects: vec!["s.>".into()], ..Default::default() };
+    other.runtime.block_on(other.streams.create_stream(taking)).unwrap();
     let counters = settings.counters.clone();
     let sink = JetStreamSink::new(settings, confirm).unwrap();
     sink.check(LIMIT).unwrap();
