@@ -1,6 +1,5 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -13,11 +12,8 @@ use super::cache::{self, Cache};
 use super::compile::{self, CompileBounds};
 use super::error::LinkError;
 
-/// How often the epoch moves, and so how exactly a deadline is kept, and how long a guest computes at most before it lets others
-/// of the same core go first.
-pub(super) const TICK: Duration = Duration::from_millis(1);
-/// So many ticks are made up for at most when the thread that ticks wakes up late.
-const MOST_AT_ONCE: u128 = 4;
+/// How often the epoch moves, and so how exactly a deadline is kept.
+pub(super) const TICK: Duration = Duration::from_millis(2);
 /// A guest's own call stack, in bytes.
 pub(super) const MAX_WASM_STACK_BYTES: usize = 512 << 10;
 /// The stack of a call that may wait: the guest's and that of the host functions it calls.
@@ -37,22 +33,11 @@ pub struct SandboxOptions {
 /// One for each process.
 pub struct Sandbox {
     engine: Engine,
-    ticks: Arc<Ticks>,
     cache: Option<Cache>,
     compiler: Option<PathBuf>,
     compile_bounds: CompileBounds,
     /// What is compiled and in use, by digest: eight pipelines with one plugin compile it once.
     compiled: Mutex<HashMap<[u8; 32], Weak<Compiled>>>,
-}
-
-/// How often the epoch has moved: the engine does not tell.
-#[derive(Debug, Default)]
-pub(super) struct Ticks(AtomicU64);
-
-impl Ticks {
-    pub(super) fn passed(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 /// A compiled component that lives as long as somebody runs it.
@@ -76,11 +61,10 @@ impl Sandbox {
     /// The same.
     pub fn bounded(options: SandboxOptions, compile_bounds: CompileBounds) -> Result<Arc<Self>, SandboxError> {
         let engine = new_engine()?;
-        let (weak, ticks) = (engine.weak(), Arc::<Ticks>::default());
-        let ticking = Arc::clone(&ticks);
+        let weak = engine.weak();
         std::thread::Builder::new()
             .name("portcullis-epoch".to_owned())
-            .spawn(move || tick(&weak, &ticking))
+            .spawn(move || tick(&weak))
             .map_err(SandboxError::Ticker)?;
         let cache = options.cache.and_then(|folder| match Cache::open(&folder, &engine) {
             Ok(cache) => Some(cache),
@@ -89,22 +73,11 @@ impl Sandbox {
                 None
             }
         });
-        Ok(Arc::new(Self {
-            engine,
-            ticks,
-            cache,
-            compiler: options.compiler,
-            compile_bounds,
-            compiled: Mutex::default(),
-        }))
+        Ok(Arc::new(Self { engine, cache, compiler: options.compiler, compile_bounds, compiled: Mutex::default() }))
     }
 
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
-    }
-
-    pub(super) fn ticks(&self) -> &Arc<Ticks> {
-        &self.ticks
     }
 
     /// The machine code of a component: what is in use, else from the cache, else compiled now.
@@ -202,32 +175,25 @@ fn config() -> Config {
 }
 
 /// Ends when the last plugin and the sandbox are gone.
-fn tick(engine: &EngineWeak, passed: &Ticks) {
+fn tick(engine: &EngineWeak) {
     let begun = Instant::now();
-    let mut seen = 0;
+    let mut moved: u128 = 0;
     loop {
         std::thread::sleep(TICK);
         let Some(engine) = engine.upgrade() else { return };
+        // By the time that has passed, not by the sleeps: on a busy machine each of them is late, and deadlines would be.
         let due = begun.elapsed().as_nanos() / TICK.as_nanos();
-        for _ in 0..at_once(seen, due) {
-            passed.0.fetch_add(1, Ordering::Relaxed);
+        while moved < due {
             engine.increment_epoch();
+            moved += 1;
         }
-        seen = due;
     }
 }
 
-/// By the time that has passed, not by the sleeps: on a busy machine each of them is late, and deadlines would be. But no more
-/// than a few, else a call that begins in such a moment would pay for what was over before.
-fn at_once(seen: u128, due: u128) -> u128 {
-    due.saturating_sub(seen).min(MOST_AT_ONCE)
-}
-
-/// Ticks until a deadline has passed for sure: neither the tick that is running now counts, nor those that are still to be
-/// made up for.
+/// Ticks until a deadline has passed for sure: the tick that is running now does not count.
 pub(super) fn ticks(deadline_ms: u64) -> u64 {
     let tick_ms = TICK.as_millis() as u64;
-    deadline_ms.div_ceil(tick_ms).saturating_add(1 + MOST_AT_ONCE as u64)
+    deadline_ms.div_ceil(tick_ms).saturating_add(1)
 }
 
 #[cfg(test)]
@@ -236,16 +202,7 @@ mod tests {
 
     #[test]
     fn a_deadline_is_never_cut_short() {
-        // The ticks that come up to the moment at which so much time has passed since the call began, whenever the thread that
-        // ticks wakes up and however long it had slept before.
-        for (deadline, since_wake, sleeps) in [(1, 0, 1), (20, 50, 1), (20, 3, 7), (50, 49, 2), (3, 1000, 900)] {
-            let (mut now, mut counted) = (since_wake, at_once(0, since_wake));
-            while now + sleeps < since_wake + deadline {
-                counted += at_once(now, now + sleeps);
-                now += sleeps;
-            }
-            assert!(counted < u128::from(ticks(deadline as u64)), "{deadline} {since_wake} {sleeps}: {counted}");
-        }
-        assert_eq!((ticks(0), ticks(u64::MAX)), (5, u64::MAX));
+        assert_eq!((ticks(0), ticks(1), ticks(2), ticks(3)), (1, 2, 2, 3));
+        assert_eq!(ticks(u64::MAX), u64::MAX / 2 + 2);
     }
 }

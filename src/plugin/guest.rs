@@ -48,8 +48,6 @@ pub(crate) struct Guest {
     pub(crate) started: Instant,
     /// For turns on the processor.
     waits: Arc<Waits>,
-    /// The tick at which the call in work has computed for too long, where others have a share of the processor.
-    pub(super) ends_at: u64,
     inert: Option<Box<Inert>>,
     /// The network, where it is linked.
     net: Option<Box<NetGuest>>,
@@ -90,7 +88,6 @@ impl Guest {
             clock: spec.grants.clock.unwrap_or(Clock::Coarse),
             started: Instant::now(),
             waits: Arc::default(),
-            ends_at: 0,
             inert: None,
             net: spec.grants.egress.then(|| Box::new(NetGuest::new(egress.cloned()))),
         }

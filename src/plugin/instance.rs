@@ -13,7 +13,7 @@ use wasmtime::component::{ComponentExportIndex, Resource, TypedFunc};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::contract::{MessageHandle, Verdict};
-use super::engine::{Ticks, ticks};
+use super::engine::ticks;
 use super::fault::{Fault, Outcome, classify, deadline};
 use super::guest::{Guest, hostcall_bytes};
 use super::link::LinkedPlugin;
@@ -105,21 +105,20 @@ impl Instance {
         store.limiter(|guest| &mut guest.limiter);
         store.set_hostcall_fuel(hostcall_bytes(&limits));
         store.set_max_component_handles(limits.handles as usize);
-        let owner = Arc::clone(&plugin);
-        let shared = owner.shared();
-        if shared.is_some() {
-            let plugin = Arc::clone(&plugin);
-            store.epoch_deadline_callback(move |mut store| match plugin.shared() {
-                Some(shared) => at_tick(store.data_mut(), shared),
-                None => Err(Trap::Interrupt.into()),
+        let turns = plugin.spec().sums.turns.clone();
+        let turns = turns.as_deref();
+        if waits.is_some() && turns.is_some() {
+            store.epoch_deadline_callback(|store| match store.data().waits().ticks_to_move() {
+                0 => Err(Trap::Interrupt.into()),
+                more => Ok(UpdateDeadline::Continue(more)),
             });
         }
         let (exports, pre) = (plugin.exports(), plugin.pre());
         let started = if waits.is_some() {
             let call = async |store: &mut Store<Guest>| pre.instantiate_async(store).await;
-            guarded_waiting(&mut store, &budget, shared, call).await
+            guarded_waiting(&mut store, &budget, turns, call).await
         } else {
-            guarded(&mut store, &budget, shared, |store| pre.instantiate(store))
+            guarded(&mut store, &budget, turns, |store| pre.instantiate(store))
         };
         let instance = started.map_err(|fault| refused(&fault))?;
         let typed = |error| StartError::Export(error);
@@ -128,9 +127,9 @@ impl Instance {
         let json = plugin.spec().config_json.as_str();
         let answer = if waits.is_some() {
             let call = async |store: &mut Store<Guest>| configure.call_async(store, (json,)).await;
-            guarded_waiting(&mut store, &budget, shared, call).await
+            guarded_waiting(&mut store, &budget, turns, call).await
         } else {
-            guarded(&mut store, &budget, shared, |store| configure.call(store, (json,)))
+            guarded(&mut store, &budget, turns, |store| configure.call(store, (json,)))
         };
         match answer.map_err(|fault| refused(&fault))? {
             (Ok(()),) => {
@@ -157,8 +156,9 @@ impl Instance {
         let value = message.value.take();
         self.store.data_mut().begin(message);
         let arguments = (Resource::new_borrow(MessageHandle::REPRESENTATION), value.as_deref());
-        let (process, limits, shared) = (&self.process, &self.plugin.spec().limits, self.plugin.shared());
-        let answer = guarded(&mut self.store, limits, shared, |store| process.call(store, arguments));
+        let (process, spec) = (&self.process, self.plugin.spec());
+        let turns = spec.sums.turns.as_deref();
+        let answer = guarded(&mut self.store, &spec.limits, turns, |store| process.call(store, arguments));
         self.finish(message, value, answer)
     }
 
@@ -170,10 +170,12 @@ impl Instance {
         let value = message.value.take();
         self.store.data_mut().begin(message);
         let arguments = (Resource::new_borrow(MessageHandle::REPRESENTATION), value.as_deref());
-        let (process, limits, shared) = (&self.process, &self.plugin.spec().limits, self.plugin.shared());
-        let answer =
-            guarded_waiting(&mut self.store, limits, shared, async |store| process.call_async(store, arguments).await)
-                .await;
+        let (process, spec) = (&self.process, self.plugin.spec());
+        let turns = spec.sums.turns.as_deref();
+        let answer = guarded_waiting(&mut self.store, &spec.limits, turns, async |store| {
+            process.call_async(store, arguments).await
+        })
+        .await;
         self.finish(message, value, answer)
     }
 
@@ -257,14 +259,14 @@ pub(super) struct Exports {
 fn guarded<R>(
     store: &mut Store<Guest>,
     limits: &Limits,
-    shared: Option<Shared<'_>>,
+    turns: Option<&Turns>,
     call: impl FnOnce(&mut Store<Guest>) -> wasmtime::Result<R>,
 ) -> Result<R, Fault> {
-    let turn = shared.map(|shared| shared.turns.take());
+    let turn = turns.map(Turns::take);
     if let Some(turn) = &turn {
         store.data().waits().add(turn.waited);
     }
-    arm(store, limits, shared)?;
+    arm(store, limits)?;
     let answer = catch_unwind(AssertUnwindSafe(|| call(&mut *store)));
     judge(store, limits, answer)
 }
@@ -274,10 +276,10 @@ fn guarded<R>(
 async fn guarded_waiting<R>(
     store: &mut Store<Guest>,
     limits: &Limits,
-    shared: Option<Shared<'_>>,
+    turns: Option<&Turns>,
     call: impl AsyncFnOnce(&mut Store<Guest>) -> wasmtime::Result<R>,
 ) -> Result<R, Fault> {
-    arm(store, limits, shared)?;
+    arm(store, limits)?;
     let deadline = Duration::from_millis(limits.deadline_ms);
     store.data_mut().ends_after(deadline);
     let waits = Arc::clone(store.data().waits());
@@ -288,7 +290,7 @@ async fn guarded_waiting<R>(
         let mut timer = pin!(tokio::time::sleep(deadline));
         let mut call = pin!(call(&mut *store));
         poll_fn(|context| {
-            let turn = shared.map(|shared| shared.turns.take());
+            let turn = turns.map(Turns::take);
             if let Some(turn) = &turn {
                 waits.add(turn.waited);
             }
@@ -312,38 +314,10 @@ async fn guarded_waiting<R>(
     judge(store, limits, answer)
 }
 
-fn arm(store: &mut Store<Guest>, limits: &Limits, shared: Option<Shared<'_>>) -> Result<(), Fault> {
+fn arm(store: &mut Store<Guest>, limits: &Limits) -> Result<(), Fault> {
     store.set_fuel(limits.fuel).map_err(|error| classify(&error, limits))?;
-    let most = ticks(limits.deadline_ms);
-    match shared {
-        None => store.set_epoch_deadline(most),
-        Some(shared) => {
-            store.data_mut().ends_at = shared.ticks.passed().saturating_add(most);
-            store.set_epoch_deadline(1);
-        }
-    }
+    store.set_epoch_deadline(ticks(limits.deadline_ms));
     Ok(())
-}
-
-/// The processor, where tenants share it.
-#[derive(Clone, Copy)]
-pub(super) struct Shared<'a> {
-    pub(super) turns: &'a Turns,
-    pub(super) ticks: &'a Ticks,
-}
-
-/// At each tick at which a guest computes on a shared processor. Another tenant's thread that waits for this core goes first:
-/// a scheduler with ticks of 4 ms would let it wait for one of those.
-fn at_tick(guest: &mut Guest, shared: Shared<'_>) -> wasmtime::Result<UpdateDeadline> {
-    let now = shared.ticks.passed();
-    if now >= guest.ends_at {
-        match guest.waits().ticks_to_move() {
-            0 => return Err(Trap::Interrupt.into()),
-            more => guest.ends_at = now.saturating_add(more),
-        }
-    }
-    std::thread::yield_now();
-    Ok(UpdateDeadline::Continue(1))
 }
 
 fn judge<R>(

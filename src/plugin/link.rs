@@ -5,12 +5,12 @@ use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::artifact::{Import, Shape};
 use super::contract::{Entry, Kind};
-use super::engine::{Compiled, Sandbox, Ticks};
+use super::engine::{Compiled, Sandbox};
 use super::error::LinkError;
 use super::examine::{ComponentFile, Scanned};
 use super::fault::Fault;
 use super::guest::Guest;
-use super::instance::{Exports, Instance, Shared, StartError};
+use super::instance::{Exports, Instance, StartError};
 use super::refusing;
 use super::spec::{Grants, Limits, PluginSpec};
 use crate::capability::{self, Capability, Need};
@@ -25,7 +25,6 @@ pub struct LinkedPlugin {
     may_wait: bool,
     pre: InstancePre<Guest>,
     exports: Exports,
-    ticks: Arc<Ticks>,
     /// Keeps the machine code shared with other pipelines that link the same component.
     _compiled: Arc<Compiled>,
 }
@@ -67,7 +66,6 @@ impl Sandbox {
             may_wait: scan.imports.iter().any(|import| capability::may_wait(&import.name)),
             pre,
             exports,
-            ticks: Arc::clone(self.ticks()),
             _compiled: compiled,
             spec,
         });
@@ -139,11 +137,6 @@ impl LinkedPlugin {
 
     pub(super) fn exports(&self) -> &Exports {
         &self.exports
-    }
-
-    pub(super) fn shared(&self) -> Option<Shared<'_>> {
-        let turns = self.spec.sums.turns.as_deref()?;
-        Some(Shared { turns, ticks: &self.ticks })
     }
 
     /// Whether it may wait in a host call: then it is called on the runtime, and several of its instances can serve a lane.

@@ -203,38 +203,6 @@ fn a_plugin_that_spins_ends_at_its_deadline() {
     assert!(started.elapsed() < Duration::from_secs(10));
 }
 
-/// It is looked at in each tick there.
-#[test]
-fn a_plugin_that_spins_on_a_shared_processor_ends_at_its_deadline_and_not_before() {
-    let turns = Turns::among(2, &[1, 1]).swap_remove(0);
-    for _ in 0..2 {
-        let instance = instance_with("spins-forever", |spec| {
-            (spec.limits.fuel, spec.limits.deadline_ms) = (u64::MAX / 100, 50);
-            spec.sums.turns = Some(Arc::clone(&turns));
-        });
-        let started = Instant::now();
-        let fault = fault_of(instance);
-        assert_eq!((fault.kind, fault.detail.as_str()), (FaultKind::Deadline, "limit=50ms"));
-        let took = started.elapsed();
-        assert!(took >= Duration::from_millis(50) && took < Duration::from_secs(10), "{took:?}");
-    }
-}
-
-/// The calls of one instance together take three times the deadline of one.
-#[test]
-fn the_deadline_on_a_shared_processor_is_that_of_each_call() {
-    let turns = Turns::among(2, &[1, 1]).swap_remove(0);
-    let mut instance = instance_with("uses-wasi", |spec| {
-        spec.grants = Grants { clock: Some(Clock::Coarse), ..Grants::default() };
-        spec.limits.deadline_ms = 200;
-        spec.sums.turns = Some(Arc::clone(&turns));
-    });
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_millis(600) {
-        assert_eq!(instance.process(&mut of_value("wait")), Outcome::Pass);
-    }
-}
-
 #[test]
 fn a_plugin_that_spins_ends_when_its_fuel_is_used_up() {
     let fault = fault_of(instance_with("spins-forever", |spec| {

@@ -124,12 +124,11 @@ impl Turns {
                 WAITED.set(WAITED.get().saturating_add(turn.waited));
                 return turn;
             }
-            let is_owed = is_first && begun.elapsed() >= PATIENCE;
-            if is_owed {
+            if is_first && begun.elapsed() >= PATIENCE {
                 self.is_owed.store(true, Ordering::SeqCst);
             }
             // What others stop using nobody wakes us for.
-            thread::park_timeout(if is_first && !is_owed { PATIENCE } else { LOOK });
+            thread::park_timeout(if is_first { PATIENCE } else { LOOK });
             self.processor.look(Instant::now());
         }
     }

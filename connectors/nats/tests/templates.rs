@@ -219,51 +219,6 @@ fn a_question_that_is_not_answered_shows_no_key_and_holds_up_no_verdict_of_other
 }
 
 #[test]
-fn a_late_answer_of_a_stream_that_this_account_does_not_see_confirms_its_message() {
-    let server = Server::start();
-    let other = Other::at(&server.url());
-    // As the import of another account's stream: it answers, and no stream of this account has the subject.
-    let mut elsewhere = other.runtime.block_on(other.client.subscribe("elsewhere.x")).unwrap();
-    other.publish("unheard", []);
-    let client = other.client.clone();
-    other.runtime.spawn(async move {
-        while let Some(message) = elsewhere.next().await {
-            tokio::time::sleep(Duration::from_millis(1000)).await;
-            client.publish(message.reply.unwrap(), "{\"stream\":\"E\",\"seq\":7}".into()).await.unwrap();
-        }
-    });
-    let (fates, confirm) = fates();
-    let mut settings = settings(&server);
-    (settings.stream, settings.create_stream) = (None, None);
-    let taking = Config { name: "S".into(), subjects: vec!["s.>".into()], ..Default::default() };
-    other.runtime.block_on(other.streams.create_stream(taking)).unwrap();
-    let counters = settings.counters.clone();
-    let sink = JetStreamSink::new(settings, confirm).unwrap();
-    sink.check(LIMIT).unwrap();
-    // While others are confirmed after it all the time, and alone.
-    let mut found = BTreeMap::new();
-    sends(&sink, "elsewhere", 0);
-    let mut token = 0;
-    eventually("its stream has confirmed it", || {
-        token += 1;
-        sends(&sink, "s", token);
-        std::thread::park_timeout(Duration::from_millis(20));
-        all(&fates, &mut found);
-        found.contains_key(&0)
-    });
-    assert!(token > 20, "{token} others overtook it");
-    assert_eq!(sink.drain(LIMIT), 0);
-    sends(&sink, "elsewhere", token + 1);
-    assert_eq!(sink.drain(LIMIT), 0);
-    all(&fates, &mut found);
-    assert_eq!(found.len() as u64, token + 2);
-    for (token, fate) in &found {
-        assert!(matches!(fate, Fate::Stored(_)), "{token}: {fate:?}");
-    }
-    assert_eq!(counters.of(Count::Disconnects), 0);
-}
-
-#[test]
 fn an_account_that_must_not_ask_for_streams_is_told_at_the_start() {
     let server = Server::with(
         "jetstream { store_dir: \"FOLDER/store\" }\n\

@@ -139,6 +139,7 @@ impl Bench<'_> {
                 break;
             }
         }
+        eprintln!("the broker is taken for warm at {calm:.2} ms");
         let (mut carried, mut rate) = (FIRST_RATE, FIRST_RATE * 3 / 2);
         while rate < LAST_RATE && median_at("load", rate)? <= STEADY * calm {
             carried = rate;

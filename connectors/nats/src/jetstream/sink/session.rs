@@ -83,7 +83,6 @@ impl Sessions for Publisher {
             stored: None,
             orphans,
             asker,
-            elsewhere: HashMap::new(),
             looked: Instant::now(),
             clock,
             fates,
@@ -118,9 +117,6 @@ struct Session<'a> {
     stored: Option<Instant>,
     orphans: &'a mut Orphans,
     asker: Asker<'a>,
-    /// Subjects in doubt that no stream of this account takes, and since when that is known. Somebody listens to them, and it
-    /// may be a stream of another account.
-    elsewhere: HashMap<String, Instant>,
     /// When messages in doubt were looked for.
     looked: Instant,
     clock: Clock,
@@ -368,21 +364,12 @@ impl Session<'_> {
                 }
                 return Ok(());
             }
-            Ok(Destination::Nowhere) if silence.is_none() && !self.has_been_waited_for(&subject) => return Ok(()),
             Ok(Destination::Nowhere) => "no stream takes the message's subject".to_owned(),
             Err(error) => error.context,
         };
-        self.elsewhere.remove(&subject);
         self.refuse(self.outbox.unsettled(|unsettled| unsettled == subject), &HashMap::from([(subject, why)]));
         self.backoff.worked();
         Ok(())
-    }
-
-    /// Whether a subject that somebody listens to, though no stream of this account takes it, was waited for long enough. A
-    /// part of the limit: once all of it is over, the connection is taken for broken, and with it everybody's messages.
-    fn has_been_waited_for(&mut self, subject: &str) -> bool {
-        let since = *self.elsewhere.entry(subject.to_owned()).or_insert_with(Instant::now);
-        since.elapsed() >= self.settings.ack_timeout / 4
     }
 
     /// A stream has confirmed it, so a stream takes its subject.
@@ -455,13 +442,10 @@ impl Session<'_> {
     fn look_for_doubts(&mut self) {
         let before = self.clock.doubtful();
         if self.outbox.oldest_in_flight().is_none_or(|oldest| oldest >= before) {
-            self.elsewhere.clear();
             return;
         }
         for subject in self.outbox.subjects_in_flight(before) {
-            if !self.asker.knows(&subject)
-                && (!self.elsewhere.contains_key(subject.as_str()) || self.has_been_waited_for(&subject))
-            {
+            if !self.asker.knows(&subject) {
                 self.asker.ask(&subject);
             }
         }
