@@ -7,8 +7,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use super::engine::TICK;
-
 /// How often a lane that waits for a turn looks whether other tenants use theirs.
 const LOOK: Duration = Duration::from_millis(10);
 /// So many looks without a call of a tenant, and its turns are on offer. Between two calls of a busy one less time passes: its
@@ -225,8 +223,6 @@ impl Processor {
 pub(super) struct Waits {
     /// How long the call in work was held up, in nanoseconds, by its own waits and those of other calls on its thread.
     held_up_ns: Arc<AtomicU64>,
-    /// By how much of that the epoch's deadline was moved.
-    moved_ticks: AtomicU64,
     turns: AtomicU64,
     nanoseconds: AtomicU64,
 }
@@ -246,7 +242,6 @@ impl Waits {
     /// A call begins.
     pub(super) fn begin(&self) {
         self.held_up_ns.store(0, Ordering::Relaxed);
-        self.moved_ticks.store(0, Ordering::Relaxed);
     }
 
     pub(super) fn held_up(&self, time: Duration) {
@@ -257,12 +252,9 @@ impl Waits {
         &self.held_up_ns
     }
 
-    /// By how much the epoch's deadline is still to be moved. Rounded up once for the whole call: a call that is held up for
-    /// microseconds a thousand times gains a tick, not a thousand.
-    pub(super) fn ticks_to_move(&self) -> u64 {
-        let tick_ns = u64::try_from(TICK.as_nanos()).unwrap_or(u64::MAX);
-        let ticks = self.held_up_ns.load(Ordering::Relaxed).div_ceil(tick_ns);
-        ticks.saturating_sub(self.moved_ticks.swap(ticks, Ordering::Relaxed))
+    /// How long the call in work was held up.
+    pub(super) fn held_up_for(&self) -> Duration {
+        Duration::from_nanos(self.held_up_ns.load(Ordering::Relaxed))
     }
 
     pub(super) fn add(&self, waited: Duration) {
@@ -342,22 +334,6 @@ mod tests {
         });
         assert!(most.load(Ordering::SeqCst) <= 2);
         assert_eq!(done.load(Ordering::SeqCst), 16_000);
-    }
-
-    #[test]
-    fn a_thousand_short_waits_move_the_deadline_by_what_was_waited_and_not_by_their_number() {
-        let waits = Waits::default();
-        let moved: u64 = (0..1000)
-            .map(|_| {
-                waits.held_up(Duration::from_micros(10));
-                waits.ticks_to_move()
-            })
-            .sum();
-        assert_eq!(TICK * u32::try_from(moved).unwrap(), Duration::from_millis(10));
-        waits.held_up(Duration::from_nanos(1));
-        assert_eq!((waits.ticks_to_move(), waits.ticks_to_move()), (1, 0), "rounded up, and told once");
-        waits.begin();
-        assert_eq!(waits.ticks_to_move(), 0, "of the call before");
     }
 
     #[test]
