@@ -15,6 +15,7 @@ use crate::pipeline::{
     self, Blueprint, Bounds, Identity, Inlet, PipelineError, ReadCounts, Running, SourceIdentity, Stop, Taps,
 };
 use crate::plan::{PipelinePlan, Plan, evidence};
+use crate::plugin::take_short_slices;
 use crate::telemetry::admin::{self, Admin};
 use crate::telemetry::log;
 use crate::telemetry::readiness::Readiness;
@@ -42,6 +43,11 @@ impl Engine {
     /// Starts the admin endpoint and the audit, records what was linked, and only then starts the pipelines: no plugin runs
     /// before its grants are on record.
     pub(super) fn start(plan: Plan, audit: &audit_store::Target) -> anyhow::Result<Self> {
+        if plan.node.is_shared()
+            && let Err(error) = take_short_slices()
+        {
+            tracing::warn!(%error, "a tenant's plugins that compute may hold up other tenants' messages for some milliseconds");
+        }
         let readiness = Readiness::default();
         let stop = Stop::default();
         let desk = Arc::new(TapDesk::new(plan.node.admin.tap.value, plan.pipelines.iter().map(tapped)));

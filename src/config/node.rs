@@ -173,6 +173,12 @@ impl LogLevel {
 }
 
 impl Node {
+    /// Whether tenants share the processor. Who is alone shares with nobody, and then what keeps them apart would be a price
+    /// for nothing.
+    pub fn is_shared(&self) -> bool {
+        self.tenants.len() > 1
+    }
+
     /// What is wrong with a pipeline on this node: an unlisted tenant, an undeclared profile, grants and limits that its
     /// tenant or the node does not allow, what production requires.
     pub fn check(&self, pipeline: &Pipeline) -> Diagnostics {

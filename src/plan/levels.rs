@@ -27,8 +27,7 @@ impl Levels {
     pub(super) fn of(node: &Node) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shares: Vec<u64> = node.tenants.values().map(|tenant| u64::from(tenant.cpu_share())).collect();
-        // Who is alone shares with nobody, and then a turn would be a price for nothing.
-        let mut turns = if shares.len() > 1 { Turns::among(cores, &shares) } else { Vec::new() }.into_iter();
+        let mut turns = if node.is_shared() { Turns::among(cores, &shares) } else { Vec::new() }.into_iter();
         let tenants = node
             .tenants
             .iter()

@@ -7,6 +7,7 @@ use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::WasiCtx;
 
 use super::contract::MessageHandle;
+use super::deadline::{Deadline, Tick};
 use super::fault::{HostFault, Reason};
 use super::limiter::Limiter;
 use super::log::LogSink;
@@ -48,21 +49,10 @@ pub(crate) struct Guest {
     pub(crate) started: Instant,
     /// For turns on the processor.
     waits: Arc<Waits>,
-    /// How long the call in work may take.
-    deadline: Duration,
-    /// When that is over; none before its first tick: most calls end without a look at the clock.
-    ends_at: Option<Instant>,
+    deadline: Deadline,
     inert: Option<Box<Inert>>,
     /// The network, where it is linked.
     net: Option<Box<NetGuest>>,
-}
-
-/// What a call meets at a tick.
-pub(super) enum Tick {
-    First,
-    Later,
-    /// It has taken too long.
-    Over,
 }
 
 /// The empty WASI of a guest whose toolchain imports one.
@@ -100,8 +90,7 @@ impl Guest {
             clock: spec.grants.clock.unwrap_or(Clock::Coarse),
             started: Instant::now(),
             waits: Arc::default(),
-            deadline: Duration::ZERO,
-            ends_at: None,
+            deadline: Deadline::default(),
             inert: None,
             net: spec.grants.egress.then(|| Box::new(NetGuest::new(egress.cloned()))),
         }
@@ -178,29 +167,20 @@ impl Guest {
 
     /// A call begins, which may take so long.
     pub(super) fn starts(&mut self, deadline: Duration) {
-        (self.deadline, self.ends_at) = (deadline, None);
+        self.deadline.begin(deadline);
     }
 
-    /// Says when the call that has begun ends, though it may wait: no request lives longer.
+    /// The call that has begun may wait: no request of it lives longer.
     pub(super) fn ends_in_time(&mut self) {
-        self.ends_at = Instant::now().checked_add(self.deadline);
+        let end = self.deadline.run_from(Instant::now());
         if let Some(net) = &mut self.net {
-            net.call_ends(self.ends_at, self.waits.held_up_ns());
+            net.call_ends(end, self.waits.held_up_ns());
         }
     }
 
     /// At each tick in which the call computes.
     pub(super) fn at_tick(&mut self) -> Tick {
-        let now = Instant::now();
-        match self.ends_at {
-            // It has computed for a tick at most.
-            None => {
-                self.ends_at = now.checked_add(self.deadline);
-                Tick::First
-            }
-            Some(ends_at) if now >= ends_at + self.waits.held_up_for() => Tick::Over,
-            Some(_) => Tick::Later,
-        }
+        self.deadline.at_tick(Instant::now(), self.waits.held_up_for())
     }
 
     pub(super) fn waits(&self) -> &Arc<Waits> {

@@ -13,8 +13,9 @@ use wasmtime::component::{ComponentExportIndex, Resource, TypedFunc};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 use super::contract::{MessageHandle, Verdict};
+use super::deadline::Tick;
 use super::fault::{Fault, Outcome, classify, deadline};
-use super::guest::{Guest, Tick, hostcall_bytes};
+use super::guest::{Guest, hostcall_bytes};
 use super::link::LinkedPlugin;
 use super::log::LogCut;
 use super::spec::Limits;

@@ -193,14 +193,21 @@ fn a_trap_is_a_fault_of_its_message_alone() {
     assert_eq!(fault_of(instance("traps")).kind, FaultKind::Trap);
 }
 
+/// Alone and on a processor that is shared, where it lets others go first.
 #[test]
-fn a_plugin_that_spins_ends_at_its_deadline() {
-    let started = Instant::now();
-    let fault = fault_of(instance_with("spins-forever", |spec| {
-        (spec.limits.fuel, spec.limits.deadline_ms) = (u64::MAX / 100, 30);
-    }));
-    assert_eq!((fault.kind, fault.detail.as_str()), (FaultKind::Deadline, "limit=30ms"));
-    assert!(started.elapsed() < Duration::from_secs(10));
+fn a_plugin_that_spins_ends_at_its_deadline_and_not_before() {
+    for turns in [None, Some(Turns::among(2, &[1, 1]).swap_remove(0))] {
+        let mut instance = instance_with("spins-forever", |spec| {
+            (spec.limits.fuel, spec.limits.deadline_ms) = (u64::MAX / 100, 30);
+            spec.sums.turns = turns;
+        });
+        let started = Instant::now();
+        let outcome = instance.process(&mut message());
+        let took = started.elapsed();
+        let Outcome::Fault(fault) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((fault.kind, fault.detail.as_str()), (FaultKind::Deadline, "limit=30ms"));
+        assert!((Duration::from_millis(30)..Duration::from_secs(10)).contains(&took), "{took:?}");
+    }
 }
 
 #[test]

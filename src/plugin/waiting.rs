@@ -6,6 +6,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
+use super::slices::take_short_slices;
+
 /// Moving bytes between sockets and guests is light: what a guest computes is not done here.
 const THREADS: usize = 1;
 
@@ -25,7 +27,16 @@ pub(crate) fn handle() -> io::Result<Handle> {
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime.handle().clone());
     }
-    let made =
-        Builder::new_multi_thread().worker_threads(THREADS).thread_name("portcullis-net").enable_all().build()?;
+    let made = Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .thread_name("portcullis-net")
+        .on_thread_start(|| {
+            // A guest that computes must not hold up the bytes of others.
+            if let Err(error) = take_short_slices() {
+                tracing::debug!(%error, "the network of plugins may be late on a busy machine");
+            }
+        })
+        .enable_all()
+        .build()?;
     Ok(RUNTIME.get_or_init(|| made).handle().clone())
 }

@@ -203,6 +203,19 @@ impl Running {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
+    /// The slices of the processor, in milliseconds, of its threads whose names begin so; none where the system does not tell.
+    pub(super) fn slices_ms(&self, name: &str) -> Vec<f64> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.process.pid())).unwrap();
+        let is_named =
+            |task: &std::path::PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.starts_with(name));
+        let slice = |task: std::path::PathBuf| {
+            let text = fs::read_to_string(task.join("sched")).ok()?;
+            let line = text.lines().find_map(|line| line.strip_prefix("se.slice"))?;
+            Some(line.trim_start_matches([' ', ':']).parse::<f64>().unwrap() / 1e6)
+        };
+        tasks.map(|task| task.unwrap().path()).filter(is_named).filter_map(slice).collect()
+    }
+
     /// Where `/ready` and `/metrics` are.
     pub(super) fn admin(&mut self) -> String {
         let line = self.process.wait_for_line("started admin=", LIMIT);

@@ -45,6 +45,22 @@ fn two_pipelines_of_a_tenant_share_its_memory() {
     }
 }
 
+/// So that a tenant's message waits less behind another tenant's computing plugin. Linux tells slices since 6.12.
+#[test]
+fn threads_of_a_process_that_tenants_share_have_short_slices() {
+    let mut running = Scene::new().bad(plugin("counts", json!({})), &["1"]).start();
+    running.admin();
+    let short = |name: &str| wait_for(LIMIT, || Some(running.slices_ms(name)).filter(|slices| !slices.is_empty()));
+    if std::fs::read_to_string("/proc/self/sched").is_ok_and(|text| text.contains("se.slice")) {
+        for name in ["lane0:neighbour", "in0:neighbour", "line-sink", "portcullis-epoc"] {
+            let slices = short(name).unwrap_or_else(|| panic!("no thread {name}"));
+            assert!(slices.iter().all(|slice| *slice == 0.1), "{name}: {slices:?}");
+        }
+    }
+    running.neighbour();
+    assert_eq!(running.end().finished.code(), 0);
+}
+
 #[test]
 fn a_plugin_that_fails_too_often_is_quarantined_for_a_while_and_then_probed() {
     // Three good messages, then a trap: three losses in less than a second, a second of quarantine, and again.
