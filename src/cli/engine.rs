@@ -43,7 +43,7 @@ impl Engine {
     /// Starts the admin endpoint and the audit, records what was linked, and only then starts the pipelines: no plugin runs
     /// before its grants are on record.
     pub(super) fn start(plan: Plan, audit: &audit_store::Target) -> anyhow::Result<Self> {
-        if plan.node.is_shared()
+        if plan.node.has_several_tenants()
             && let Err(error) = take_short_slices()
         {
             tracing::warn!(%error, "a tenant's plugins that compute may hold up other tenants' messages for some milliseconds");

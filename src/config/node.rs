@@ -173,9 +173,9 @@ impl LogLevel {
 }
 
 impl Node {
-    /// Whether tenants share the processor. Who is alone shares with nobody, and then what keeps them apart would be a price
+    /// Whether several tenants are listed, who share the processor. Who is alone shares with nobody, and then what keeps them apart would be a price
     /// for nothing.
-    pub fn is_shared(&self) -> bool {
+    pub fn has_several_tenants(&self) -> bool {
         self.tenants.len() > 1
     }
 

@@ -27,7 +27,7 @@ impl Levels {
     pub(super) fn of(node: &Node) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let shares: Vec<u64> = node.tenants.values().map(|tenant| u64::from(tenant.cpu_share())).collect();
-        let mut turns = if node.is_shared() { Turns::among(cores, &shares) } else { Vec::new() }.into_iter();
+        let mut turns = if node.has_several_tenants() { Turns::among(cores, &shares) } else { Vec::new() }.into_iter();
         let tenants = node
             .tenants
             .iter()

@@ -166,12 +166,12 @@ impl Guest {
     }
 
     /// A call begins, which may take so long.
-    pub(super) fn starts(&mut self, deadline: Duration) {
+    pub(super) fn begin_deadline(&mut self, deadline: Duration) {
         self.deadline.begin(deadline);
     }
 
-    /// The call that has begun may wait: no request of it lives longer.
-    pub(super) fn ends_in_time(&mut self) {
+    /// The call that has begun may wait: its time runs from now, and no request of it lives longer.
+    pub(super) fn run_deadline(&mut self) {
         let end = self.deadline.run_from(Instant::now());
         if let Some(net) = &mut self.net {
             net.call_ends(end, self.waits.held_up_ns());
@@ -180,7 +180,8 @@ impl Guest {
 
     /// At each tick in which the call computes.
     pub(super) fn at_tick(&mut self) -> Tick {
-        self.deadline.at_tick(Instant::now(), self.waits.held_up_for())
+        let has_waited = self.waits.take_resumed();
+        self.deadline.at_tick(Instant::now(), self.waits.held_up_for(), has_waited)
     }
 
     pub(super) fn waits(&self) -> &Arc<Waits> {

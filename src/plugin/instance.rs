@@ -10,7 +10,7 @@ use portcullis_flow::FaultKind;
 use portcullis_net::{Egress, Record};
 use tokio::runtime::Handle;
 use wasmtime::component::{ComponentExportIndex, Resource, TypedFunc};
-use wasmtime::{Store, Trap, UpdateDeadline};
+use wasmtime::{Store, UpdateDeadline};
 
 use super::contract::{MessageHandle, Verdict};
 use super::deadline::Tick;
@@ -108,7 +108,7 @@ impl Instance {
         let turns = plugin.spec().sums.turns.clone();
         let turns = turns.as_deref();
         let is_shared = turns.is_some();
-        store.epoch_deadline_callback(move |mut store| at_tick(store.data_mut(), is_shared));
+        store.epoch_deadline_callback(move |mut store| Ok(at_tick(store.data_mut(), is_shared)));
         let (exports, pre) = (plugin.exports(), plugin.pre());
         let started = if waits.is_some() {
             let call = async |store: &mut Store<Guest>| pre.instantiate_async(store).await;
@@ -277,7 +277,7 @@ async fn guarded_waiting<R>(
 ) -> Result<R, Fault> {
     arm(store, limits)?;
     let deadline = Duration::from_millis(limits.deadline_ms);
-    store.data_mut().ends_in_time();
+    store.data_mut().run_deadline();
     let waits = Arc::clone(store.data().waits());
     waits.begin();
     // All polls of a call come from the thread that drives it.
@@ -299,6 +299,7 @@ async fn guarded_waiting<R>(
                 timer.as_mut().reset(until);
                 waits.held_up(held_up);
             }
+            waits.resume();
             match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
                 Ok(Poll::Pending) => timer.as_mut().poll(context).map(|()| Ok(Err(Elapsed.into()))),
                 Ok(Poll::Ready(answer)) => Poll::Ready(Ok(answer)),
@@ -312,22 +313,22 @@ async fn guarded_waiting<R>(
 
 fn arm(store: &mut Store<Guest>, limits: &Limits) -> Result<(), Fault> {
     store.set_fuel(limits.fuel).map_err(|error| classify(&error, limits))?;
-    store.data_mut().starts(Duration::from_millis(limits.deadline_ms));
+    store.data_mut().begin_deadline(Duration::from_millis(limits.deadline_ms));
     store.set_epoch_deadline(1);
     Ok(())
 }
 
 /// Looks at a call that computes, once in a tick.
-fn at_tick(guest: &mut Guest, is_shared: bool) -> wasmtime::Result<UpdateDeadline> {
+fn at_tick(guest: &mut Guest, is_shared: bool) -> UpdateDeadline {
     match guest.at_tick() {
-        Tick::Over => return Err(Trap::Interrupt.into()),
+        Tick::IsOver => return UpdateDeadline::Interrupt,
         // Another tenant's thread may wait for this core, and a scheduler with ticks of 4 ms would let it. The shortest sleep is
-        // some 50 us and takes nothing of the thread's share; to yield takes nearly all of it on a Linux that counts what is left
-        // of a slice as used.
-        Tick::Later if is_shared => std::thread::sleep(Duration::from_nanos(1)),
-        Tick::First | Tick::Later => {}
+        // some 50 us where nobody does, keeps the turn and is the call's own time, and takes nothing of the thread's share; to
+        // yield takes nearly all of it on a Linux that counts what is left of a slice as used.
+        Tick::Pauses if is_shared => std::thread::sleep(Duration::from_nanos(1)),
+        Tick::Pauses | Tick::GoesOn => {}
     }
-    Ok(UpdateDeadline::Continue(1))
+    UpdateDeadline::Continue(1)
 }
 
 fn judge<R>(

@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// From here on this thread, and whatever thread it starts, takes the shortest slices that the system gives: 0.1 ms on Linux
+/// From here on this thread, and whatever thread or process it starts, takes the shortest slices that the system gives: 0.1 ms on Linux
 /// since 6.12 (before it the wish is not heeded), where a slice is a millisecond or more and ends only at a tick of up to 4 ms. Who
 /// is woken then waits less behind a thread that computes. The share of the processor stays what it was.
 ///

@@ -193,21 +193,31 @@ fn a_trap_is_a_fault_of_its_message_alone() {
     assert_eq!(fault_of(instance("traps")).kind, FaultKind::Trap);
 }
 
-/// Alone and on a processor that is shared, where it lets others go first.
+/// Alone, and on a processor that is shared, where it lets others go first in each millisecond.
 #[test]
 fn a_plugin_that_spins_ends_at_its_deadline_and_not_before() {
     for turns in [None, Some(Turns::among(2, &[1, 1]).swap_remove(0))] {
+        let is_shared = turns.is_some();
         let mut instance = instance_with("spins-forever", |spec| {
-            (spec.limits.fuel, spec.limits.deadline_ms) = (u64::MAX / 100, 30);
+            (spec.limits.fuel, spec.limits.deadline_ms) = (u64::MAX / 100, 100);
             spec.sums.turns = turns;
         });
-        let started = Instant::now();
+        let (started, slept) = (Instant::now(), times_slept());
         let outcome = instance.process(&mut message());
-        let took = started.elapsed();
+        let (took, slept) = (started.elapsed(), times_slept() - slept);
         let Outcome::Fault(fault) = outcome else { panic!("{outcome:?}") };
-        assert_eq!((fault.kind, fault.detail.as_str()), (FaultKind::Deadline, "limit=30ms"));
-        assert!((Duration::from_millis(30)..Duration::from_secs(10)).contains(&took), "{took:?}");
+        assert_eq!((fault.kind, fault.detail.as_str()), (FaultKind::Deadline, "limit=100ms"));
+        assert!((Duration::from_millis(100)..Duration::from_secs(10)).contains(&took), "{took:?}");
+        // On a busy machine ticks are late and few, but not all of them.
+        assert_eq!(slept >= 5, is_shared, "slept {slept} times");
     }
+}
+
+/// How often this thread has given its core away of its own accord.
+fn times_slept() -> u64 {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+    line.trim().parse().unwrap()
 }
 
 #[test]
@@ -400,14 +410,17 @@ fn standard_output_is_log_text_under_the_log_grant_and_its_limit() {
 #[test]
 fn a_plugin_that_waits_goes_on_and_one_that_waits_without_end_meets_its_deadline() {
     assert_eq!(uses_wasi(60_000).process(&mut of_value("wait")), Outcome::Pass);
-    let mut instance = uses_wasi(50);
-    let started = Instant::now();
-    let mut message = of_value("wait forever");
-    let outcome = instance.process(&mut message);
-    assert!(matches!(&outcome, Outcome::Fault(fault) if fault.kind == FaultKind::Deadline), "{outcome:?}");
-    assert!(started.elapsed() < Duration::from_secs(10));
-    assert_eq!(message, of_value("wait forever"));
-    assert!(instance.is_spent());
+    for value in ["wait forever", "wait and spin"] {
+        let mut instance = uses_wasi(50);
+        let started = Instant::now();
+        let mut message = of_value(value);
+        let outcome = instance.process(&mut message);
+        let took = started.elapsed();
+        assert!(matches!(&outcome, Outcome::Fault(fault) if fault.kind == FaultKind::Deadline), "{value}: {outcome:?}");
+        assert!((Duration::from_millis(50)..Duration::from_secs(10)).contains(&took), "{value}: {took:?}");
+        assert_eq!(message, of_value(value));
+        assert!(instance.is_spent());
+    }
 }
 
 /// A tenant with one turn, whose other plugin computes: what waits for the turn beside a call holds up the call's thread.

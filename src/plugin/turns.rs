@@ -223,6 +223,8 @@ impl Processor {
 pub(super) struct Waits {
     /// How long the call in work was held up, in nanoseconds, by its own waits and those of other calls on its thread.
     held_up_ns: Arc<AtomicU64>,
+    /// Whether the call in work has begun or gone on after a wait, and met no tick since.
+    resumed: AtomicBool,
     turns: AtomicU64,
     nanoseconds: AtomicU64,
 }
@@ -255,6 +257,15 @@ impl Waits {
     /// How long the call in work was held up.
     pub(super) fn held_up_for(&self) -> Duration {
         Duration::from_nanos(self.held_up_ns.load(Ordering::Relaxed))
+    }
+
+    /// A call that may wait begins, or goes on.
+    pub(super) fn resume(&self) {
+        self.resumed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn take_resumed(&self) -> bool {
+        self.resumed.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn add(&self, waited: Duration) {

@@ -1,5 +1,6 @@
 //! Fills the source topics, makes destination topics and counts what arrived.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -81,6 +82,7 @@ pub fn fill(brokers: &str, topics: &[String], count: u64, value_bytes: usize) ->
 pub struct Arrivals {
     consumer: BaseConsumer,
     topics: Vec<String>,
+    has_counted: Cell<bool>,
 }
 
 impl Arrivals {
@@ -91,10 +93,11 @@ impl Arrivals {
     pub fn new(brokers: &str, topics: &[String]) -> Result<Self> {
         let consumer =
             ClientConfig::new().set("bootstrap.servers", brokers).set("group.id", "bench-arrivals").create()?;
-        Ok(Self { consumer, topics: topics.to_vec() })
+        Ok(Self { consumer, topics: topics.to_vec(), has_counted: Cell::new(false) })
     }
 
-    /// How many records there are now. What was created a moment ago may not be known yet, and holds none.
+    /// How many records there are now. What was created a moment ago may not be known yet: before anything was counted it holds
+    /// none.
     ///
     /// # Errors
     /// When the broker does not answer.
@@ -104,11 +107,14 @@ impl Arrivals {
             for partition in 0..PARTITIONS {
                 match self.consumer.fetch_watermarks(topic, partition, TIMEOUT) {
                     Ok((low, high)) => sum += u64::try_from(high - low)?,
-                    Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition) => {}
+                    Err(error)
+                        if !self.has_counted.get()
+                            && error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition) => {}
                     Err(error) => return Err(error.into()),
                 }
             }
         }
+        self.has_counted.set(sum > 0);
         Ok(sum)
     }
 }

@@ -1,5 +1,6 @@
 //! Uses WASI as toolchains do: looks at the environment and prints the value to standard output. The value `wait` waits a millisecond,
-//! `wait forever` waits without end in the host, `hoard` takes handles without end.
+//! `wait forever` waits without end in the host, `wait and spin` computes without end after a millisecond, `hoard` takes handles
+//! without end.
 
 use std::mem::ManuallyDrop;
 
@@ -74,6 +75,12 @@ fn uses_wasi(message: &Message) -> Verdict {
     }
     match message.value().unwrap_or_default() {
         b"wait" => subscribe_duration(1_000_000).block(),
+        b"wait and spin" => {
+            subscribe_duration(1_000_000).block();
+            loop {
+                std::hint::black_box(message);
+            }
+        }
         b"wait forever" => subscribe_duration(u64::MAX).block(),
         b"hoard" => loop {
             std::hint::black_box(ManuallyDrop::new(subscribe_duration(1)));
