@@ -54,6 +54,8 @@ pub struct LevelLimits {
     pub ingress_bytes: Option<Located<u64>>,
     /// Bytes of log lines a second.
     pub log_rate_bytes_s: Option<Located<u64>>,
+    /// Instances lost to faults in a time.
+    pub restarts: Option<Located<Rate>>,
     /// What may wait for the lanes of all pipelines.
     pub queue: QueueLimit,
 }

@@ -11,11 +11,11 @@ egress:
   consent: ["127.0.0.0/8", "::1", "169.254.169.254/32"]
   observe: true
 ceilings: { egress: ["https://*.example.com:443", "tcp://10.1.0.0/16:5432"], clock: precise, random: true, log: debug }
-limits: { memory: 1GiB, connections: 100, connects: 50/s, lookups: 20/s, egress_bytes: 10MiB/s, ingress_bytes: 20MiB/s, log_rate: 8KiB/s, queue: { messages: 5000, bytes: 32MiB } }
+limits: { memory: 1GiB, connections: 100, connects: 50/s, lookups: 20/s, egress_bytes: 10MiB/s, ingress_bytes: 20MiB/s, log_rate: 8KiB/s, restarts: 50/min, queue: { messages: 5000, bytes: 32MiB } }
 tenants:
   acme:
     ceilings: { egress: ["https://*.example.com:443"], clock: coarse, random: false, log: warn }
-    limits: { memory: 32MiB, cpu_share: 2, connections: 4, connects: 60/min, lookups: 1/s, egress_bytes: 1MiB/s, ingress_bytes: 1MiB/s, log_rate: 4KiB/s, queue: { messages: 100, bytes: 1MiB } }
+    limits: { memory: 32MiB, cpu_share: 2, connections: 4, connects: 60/min, lookups: 1/s, egress_bytes: 1MiB/s, ingress_bytes: 1MiB/s, log_rate: 4KiB/s, restarts: 3/min, queue: { messages: 100, bytes: 1MiB } }
     deny: ["https://private.example.com"]
   other: {}
   third:
@@ -98,6 +98,7 @@ fn a_bad_value_of_a_level_is_refused_at_its_place() {
         ("ceilings: { kv: x }\n", "key.unknown", 1, 13),
         ("limits: { cpu_share: 1 }\n", "key.conflict", 1, 11),
         ("limits: { connections: 0 }\n", "value.invalid", 1, 24),
+        ("limits: { restarts: 5 }\n", "value.invalid", 1, 21),
         ("tenants: { acme: { limits: { cpu_share: 1001 } } }\n", "value.invalid", 1, 41),
         ("tenants: { acme: { limits: { deadline: 1s } } }\n", "key.unknown", 1, 30),
         ("tenants: { acme: { ceiling: {} } }\n", "key.unknown", 1, 20),
@@ -122,19 +123,19 @@ fn a_rule_of_a_level_is_refused_under_the_policys_name() {
 #[test]
 fn a_tenant_cannot_have_more_than_its_node() {
     let text = "\
-limits: { memory: 1GiB, connections: 10, connects: 1/s, lookups: 60/min, egress_bytes: 1MiB/s, ingress_bytes: 1MiB/s, log_rate: 1KiB/s, queue: { messages: 10, bytes: 1KiB } }
+limits: { memory: 1GiB, connections: 10, connects: 1/s, lookups: 60/min, egress_bytes: 1MiB/s, ingress_bytes: 1MiB/s, log_rate: 1KiB/s, queue: { messages: 10, bytes: 1KiB }, restarts: 60/h }
 ceilings: { egress: [\"https://*.example.com:443\"], clock: coarse, random: false, log: warn }
 tenants:
   a:
-    limits: { memory: 2GiB, connections: 11, connects: 61/min, lookups: 2/s, egress_bytes: 2MiB/s, ingress_bytes: 2MiB/s, log_rate: 2KiB/s, queue: { messages: 11, bytes: 2KiB } }
+    limits: { memory: 2GiB, connections: 11, connects: 61/min, lookups: 2/s, egress_bytes: 2MiB/s, ingress_bytes: 2MiB/s, log_rate: 2KiB/s, queue: { messages: 11, bytes: 2KiB }, restarts: 2/min }
     ceilings: { egress: [\"https://*.example.org:443\"], clock: precise, random: true, log: info }
   b:
-    limits: { memory: 1GiB, connections: 10, connects: 60/min, lookups: 1/s, egress_bytes: 1MiB/s, ingress_bytes: 1MiB/s, log_rate: 1KiB/s, queue: { messages: 10, bytes: 1KiB } }
+    limits: { memory: 1GiB, connections: 10, connects: 60/min, lookups: 1/s, egress_bytes: 1MiB/s, ingress_bytes: 1MiB/s, log_rate: 1KiB/s, queue: { messages: 10, bytes: 1KiB }, restarts: 1/min }
     ceilings: { egress: [\"https://api.example.com:443\"], clock: none, random: false, log: none }
 ";
     let found = load(text).unwrap_err();
     let codes: Vec<_> = found.iter().map(|d| (d.code.as_str(), d.at.line)).collect();
-    let limits = std::iter::repeat_n(("limit.above_ceiling", 5), 9);
+    let limits = std::iter::repeat_n(("limit.above_ceiling", 5), 10);
     assert_eq!(codes, limits.chain(std::iter::repeat_n(("grant_above_ceiling", 6), 4)).collect::<Vec<_>>());
     let first = found.iter().next().unwrap();
     assert_eq!((first.at.col, first.message.as_str()), (23, "`memory` 2GiB is above the 1GiB of the node"));
@@ -177,7 +178,7 @@ fn a_default_is_lowered_to_the_level_above_and_nothing_is_raised() {
     assert_eq!((limits.memory_bytes.value, limits.connections.value), (32 << 20, 4));
     assert_eq!((limits.connects.to_string(), limits.lookups.to_string()), ("60/min".into(), "1/s".into()));
     assert_eq!(limits.egress_bytes.map(|bytes| bytes.value), Some(1 << 20));
-    assert_eq!(limits.log_rate_bytes_s.value, 4 << 10);
+    assert_eq!((limits.log_rate_bytes_s.value, limits.restarts.to_string()), (4 << 10, "3/min".into()));
     assert_eq!(limits.memory_bytes.at.map(|at| at.line), Some(13));
     let queue = node.queue_of(&plain);
     assert_eq!((queue.messages.value, queue.bytes.value), (100, 1 << 20));

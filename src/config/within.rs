@@ -34,6 +34,7 @@ impl Node {
             lower(&mut limits.connections, level.limits.connections.as_ref());
             lower_rate(&mut limits.connects, level.limits.connects.as_ref());
             lower_rate(&mut limits.lookups, level.limits.lookups.as_ref());
+            lower_rate(&mut limits.restarts, level.limits.restarts.as_ref());
             lower_or_set(&mut limits.egress_bytes, level.limits.egress_bytes.as_ref());
             lower_or_set(&mut limits.ingress_bytes, level.limits.ingress_bytes.as_ref());
         }
@@ -126,6 +127,7 @@ fn typed_limits(limits: &Limits) -> LevelLimits {
         egress_bytes: limits.egress_bytes.clone(),
         ingress_bytes: limits.ingress_bytes.clone(),
         log_rate_bytes_s: typed(&limits.log_rate_bytes_s),
+        restarts: typed(&limits.restarts),
         queue: QueueLimit::default(),
     }
 }
@@ -158,7 +160,7 @@ struct Amount<'a> {
     shown: String,
 }
 
-fn amounts(limits: &LevelLimits) -> [(&'static str, Option<Amount<'_>>); 9] {
+fn amounts(limits: &LevelLimits) -> [(&'static str, Option<Amount<'_>>); 10] {
     fn of<T>(limit: &Option<Located<T>>, read: impl Fn(&T) -> (u64, String)) -> Option<Amount<'_>> {
         let limit = limit.as_ref()?;
         let (amount, shown) = read(&limit.value);
@@ -176,6 +178,7 @@ fn amounts(limits: &LevelLimits) -> [(&'static str, Option<Amount<'_>>); 9] {
         ("egress_bytes", of(&limits.egress_bytes, speed)),
         ("ingress_bytes", of(&limits.ingress_bytes, speed)),
         ("log_rate", of(&limits.log_rate_bytes_s, speed)),
+        ("restarts", of(&limits.restarts, rate)),
         ("queue.messages", of(&limits.queue.messages, count)),
         ("queue.bytes", of(&limits.queue.bytes, size)),
     ]

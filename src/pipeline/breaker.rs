@@ -2,10 +2,78 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use portcullis_audit::Scope;
 use portcullis_flow::FaultKind;
+
+/// How many instances a plugin may lose.
+#[derive(Debug)]
+pub struct Restarts {
+    /// So many in the window, and the next one begins a quarantine.
+    pub most: u32,
+    /// Over how long they are counted, and how long a quarantine lasts.
+    pub window: Duration,
+    /// What they are counted for beside.
+    pub sums: Vec<Arc<RestartSum>>,
+}
+
+/// Lost instances of all plugins of a tenant or of the node. Where they are too many, each further plugin that loses one is
+/// quarantined; those that lose none run on.
+#[derive(Debug)]
+pub struct RestartSum {
+    scope: Scope,
+    losses: Mutex<Losses>,
+}
+
+impl RestartSum {
+    /// So many in the window.
+    pub fn new(scope: Scope, most: u32, window: Duration) -> Self {
+        Self { scope, losses: Mutex::new(Losses::new(most, window)) }
+    }
+
+    /// The limit, where another loss is one too many.
+    fn count(&self, now: Instant) -> Option<Limit> {
+        let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        losses.count(now).then_some(Limit { scope: self.scope, most: losses.most as u64 })
+    }
+}
+
+/// Whose limit of restarts was met, and what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limit {
+    pub(super) scope: Scope,
+    pub(super) most: u64,
+}
+
+/// When instances were lost, the oldest first.
+#[derive(Debug)]
+struct Losses {
+    most: usize,
+    window: Duration,
+    at: VecDeque<Instant>,
+}
+
+impl Losses {
+    fn new(most: u32, window: Duration) -> Self {
+        Self { most: most as usize, window, at: VecDeque::new() }
+    }
+
+    /// Counts another. True when it is one too many.
+    fn count(&mut self, now: Instant) -> bool {
+        while self.at.front().is_some_and(|first| now.saturating_duration_since(*first) >= self.window) {
+            self.at.pop_front();
+        }
+        self.at.push_back(now);
+        let is_over = self.at.len() > self.most;
+        if is_over {
+            // The newest decide about the next; so this has a bound.
+            self.at.pop_front();
+        }
+        is_over
+    }
+}
 
 /// Counts lost instances over a window. A plugin that traps on every message costs a hundred times a call's price, and would
 /// take a lane from its neighbours; in quarantine its messages take their `on.fault` way without a call. When the quarantine
@@ -13,8 +81,9 @@ use portcullis_flow::FaultKind;
 /// instance is lost, and while the plugin is in quarantine.
 #[derive(Debug)]
 pub(super) struct Breaker {
-    restarts: usize,
+    most: u32,
     window: Duration,
+    sums: Vec<Arc<RestartSum>>,
     /// Whether there is a quarantine or its probe: all that a call in good times looks at.
     tripped: AtomicBool,
     inner: Mutex<Inner>,
@@ -29,8 +98,7 @@ struct Inner {
 
 #[derive(Debug)]
 enum State {
-    /// Instances lost, the oldest first.
-    Closed(VecDeque<Instant>),
+    Closed(Losses),
     Open(Quarantine),
     /// One probe is under way, until this time at most: whoever made it may have died with it.
     HalfOpen(Quarantine),
@@ -59,9 +127,9 @@ pub(super) enum Admission {
 }
 
 impl Breaker {
-    pub(super) fn new(restarts: u32, window: Duration) -> Self {
-        let inner = Inner { state: State::Closed(VecDeque::new()), probes: 0 };
-        Self { restarts: restarts as usize, window, tripped: AtomicBool::new(false), inner: Mutex::new(inner) }
+    pub(super) fn new(Restarts { most, window, sums }: Restarts) -> Self {
+        let inner = Inner { state: State::Closed(Losses::new(most, window)), probes: 0 };
+        Self { most, window, sums, tripped: AtomicBool::new(false), inner: Mutex::new(inner) }
     }
 
     /// Over how long lost instances are counted, and how long a quarantine lasts.
@@ -90,26 +158,26 @@ impl Breaker {
         Admission::Probe(Probe(inner.probes))
     }
 
-    /// An instance was lost. True when that begins a quarantine.
-    pub(super) fn strike(&self, now: Instant, kind: FaultKind) -> bool {
+    /// An instance was lost. The limit that this was too much for, when it begins a quarantine.
+    pub(super) fn strike(&self, now: Instant, kind: FaultKind) -> Option<Limit> {
+        // Each sum counts each loss, whatever becomes of the plugin.
+        let above = self.sums.iter().fold(None, |met, sum| {
+            let over = sum.count(now);
+            met.or(over)
+        });
+        let own = Limit { scope: Scope::Plugin, most: u64::from(self.most) };
         let mut inner = self.lock();
-        let trips = match &mut inner.state {
-            State::Closed(strikes) => {
-                while strikes.front().is_some_and(|first| now.saturating_duration_since(*first) >= self.window) {
-                    strikes.pop_front();
-                }
-                strikes.push_back(now);
-                strikes.len() > self.restarts
-            }
-            State::HalfOpen(_) => true,
+        let met = match &mut inner.state {
+            State::Closed(losses) => losses.count(now).then_some(own).or(above),
+            State::HalfOpen(_) => Some(own),
             // Another lane's instance, begun before.
-            State::Open(_) => false,
+            State::Open(_) => None,
         };
-        if trips {
+        if met.is_some() {
             inner.state = State::Open(Quarantine { until: now + self.window, kind });
             self.tripped.store(true, Ordering::Relaxed);
         }
-        trips
+        met
     }
 
     /// The probe has come back without a loss. True when that ends the quarantine. It does not when another lane's older call
@@ -118,7 +186,7 @@ impl Breaker {
         let mut inner = self.lock();
         let ends = matches!(inner.state, State::HalfOpen(_)) && probe == Probe(inner.probes);
         if ends {
-            inner.state = State::Closed(VecDeque::new());
+            inner.state = State::Closed(Losses::new(self.most, self.window));
             // Under the lock: a loss in another lane may begin a quarantine at this very moment.
             self.tripped.store(false, Ordering::Relaxed);
         }
@@ -147,14 +215,18 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
     const TRAP: FaultKind = FaultKind::Trap;
 
+    fn breaker(most: u32, sums: &[&Arc<RestartSum>]) -> Breaker {
+        Breaker::new(Restarts { most, window: MINUTE, sums: sums.iter().copied().cloned().collect() })
+    }
+
     fn tripped() -> (Breaker, impl Fn(u64) -> Instant) {
-        let breaker = Breaker::new(2, MINUTE);
+        let breaker = breaker(2, &[]);
         let start = Instant::now();
         let at = move |seconds| start + Duration::from_secs(seconds);
-        assert!(!breaker.strike(at(0), FaultKind::Memory));
-        assert!(!breaker.strike(at(10), FaultKind::Memory));
+        assert_eq!(breaker.strike(at(0), FaultKind::Memory), None);
+        assert_eq!(breaker.strike(at(10), FaultKind::Memory), None);
         assert_eq!(breaker.admit(at(10)), Admission::Call);
-        assert!(breaker.strike(at(20), TRAP));
+        assert_eq!(breaker.strike(at(20), TRAP), Some(Limit { scope: Scope::Plugin, most: 2 }));
         (breaker, at)
     }
 
@@ -173,7 +245,7 @@ mod tests {
     fn the_loss_past_the_limit_quarantines_for_the_window_and_is_reported_once() {
         let (breaker, at) = tripped();
         assert_eq!(breaker.admit(at(20)), Admission::Refused(MINUTE, TRAP));
-        assert!(!breaker.strike(at(21), FaultKind::Fuel), "another lane's instance, begun before");
+        assert_eq!(breaker.strike(at(21), FaultKind::Fuel), None, "another lane's instance, begun before");
         assert_eq!(breaker.admit(at(79)), Admission::Refused(Duration::from_secs(1), TRAP));
     }
 
@@ -182,12 +254,12 @@ mod tests {
         let (breaker, at) = tripped();
         probe(&breaker, at(80));
         assert_eq!(breaker.admit(at(81)), Admission::Refused(Duration::from_secs(59), TRAP), "one at a time");
-        assert!(breaker.strike(at(82), FaultKind::Fuel), "the probe failed: a new quarantine");
+        assert!(breaker.strike(at(82), FaultKind::Fuel).is_some(), "the probe failed: a new quarantine");
         assert_eq!(breaker.admit(at(100)), Admission::Refused(Duration::from_secs(42), FaultKind::Fuel));
         let good = probe(&breaker, at(142));
         assert!(breaker.recovered(good));
         assert_eq!(breaker.admit(at(143)), Admission::Call);
-        assert!(!breaker.strike(at(144), TRAP), "counted from zero again");
+        assert_eq!(breaker.strike(at(144), TRAP), None, "counted from zero again");
     }
 
     #[test]
@@ -201,7 +273,10 @@ mod tests {
     fn a_probe_that_passes_does_not_end_a_quarantine_that_began_after_it() {
         let (breaker, at) = tripped();
         let good = probe(&breaker, at(80));
-        assert!(breaker.strike(at(81), TRAP), "an older call of another lane, and the audit tells a new quarantine");
+        assert!(
+            breaker.strike(at(81), TRAP).is_some(),
+            "an older call of another lane, and the audit tells a new quarantine"
+        );
         assert!(!breaker.recovered(good), "nothing would tell its end");
         assert!(breaker.is_tripped());
         assert_eq!(breaker.admit(at(82)), Admission::Refused(Duration::from_secs(59), TRAP));
@@ -223,14 +298,33 @@ mod tests {
         assert_eq!((told(&breaker, at(79)), told(&breaker, at(80))), (Some(TRAP), None));
         probe(&breaker, at(90));
         assert_eq!(told(&breaker, at(91)), None, "half open is open for traffic");
-        assert!(breaker.strike(at(92), TRAP));
+        assert!(breaker.strike(at(92), TRAP).is_some());
         assert_eq!(told(&breaker, at(93)), Some(TRAP));
     }
 
     #[test]
     fn losses_far_apart_never_quarantine() {
-        let breaker = Breaker::new(1, MINUTE);
+        let breaker = breaker(1, &[]);
         let start = Instant::now();
-        assert!((0..10).all(|n| !breaker.strike(start + MINUTE * n, TRAP)));
+        assert!((0..10).all(|n| breaker.strike(start + MINUTE * n, TRAP).is_none()));
+    }
+
+    #[test]
+    fn losses_of_many_plugins_quarantine_who_goes_past_their_sum_and_nobody_else() {
+        let tenant = Arc::new(RestartSum::new(Scope::Tenant, 2, MINUTE));
+        let node = Arc::new(RestartSum::new(Scope::Node, 3, MINUTE));
+        let [one, two, three] = [0; 3].map(|_| breaker(100, &[&tenant, &node]));
+        let other = breaker(100, &[&node]);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(one.strike(at(0), TRAP), None);
+        assert_eq!(two.strike(at(1), TRAP), None);
+        assert_eq!(three.strike(at(2), TRAP), Some(Limit { scope: Scope::Tenant, most: 2 }));
+        assert!(three.is_tripped() && !one.is_tripped() && !two.is_tripped());
+        assert_eq!(other.strike(at(3), TRAP), Some(Limit { scope: Scope::Node, most: 3 }), "each sum counts each loss");
+        // What an instance of the quarantined plugin in another lane loses counts, too.
+        assert_eq!(three.strike(at(50), TRAP), None);
+        assert_eq!(one.strike(at(61), TRAP), Some(Limit { scope: Scope::Tenant, most: 2 }), "those of 2 and 50 s");
+        assert_eq!(two.strike(at(170), TRAP), None, "the window is over");
     }
 }

@@ -9,7 +9,7 @@ use portcullis_flow::{Backoff, FaultKind};
 use portcullis_net::{Effects, Egress, Record};
 
 use super::Identity;
-use super::breaker::Breaker;
+use super::breaker::{Breaker, Restarts};
 use super::slot::Slot;
 use super::tap::{Look, Watching};
 use super::together;
@@ -62,8 +62,8 @@ pub struct On {
 }
 
 impl Stage {
-    /// A stage that allows `restarts` new instances in `per` before the plugin is quarantined.
-    pub fn new(plugin: Arc<LinkedPlugin>, on: On, restarts: u32, per: Duration) -> Self {
+    /// A stage whose plugin is quarantined when it loses more instances than `restarts` allows.
+    pub fn new(plugin: Arc<LinkedPlugin>, on: On, restarts: Restarts) -> Self {
         Self {
             plugin,
             on,
@@ -71,7 +71,7 @@ impl Stage {
             concurrency: 1,
             egress: Mutex::new(None),
             effects: Effects::Real,
-            breaker: Breaker::new(restarts, per),
+            breaker: Breaker::new(restarts),
         }
     }
 }
@@ -87,7 +87,7 @@ impl Stage {
     pub(crate) fn withhold_egress(&mut self) {
         self.effects = Effects::Withheld;
         if self.egress.get_mut().unwrap_or_else(PoisonError::into_inner).is_some() {
-            self.breaker = Breaker::new(u32::MAX, self.breaker.window());
+            self.breaker = Breaker::new(Restarts { most: u32::MAX, window: self.breaker.window(), sums: Vec::new() });
         }
     }
 }

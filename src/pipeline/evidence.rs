@@ -11,6 +11,9 @@ use crate::plugin::{Fault, LinkedPlugin, LogCut, TurnsWaited};
 /// The kind of waiting for a turn on the processor.
 pub(crate) const CPU_SHARE: &str = "cpu.share";
 
+/// The kind of instances that were lost to faults.
+pub(crate) const RESTARTS: &str = "restarts";
+
 /// The plugin as an actor.
 pub(crate) fn actor(tenant: Option<&Arc<str>>, pipeline: &Arc<str>, plugin: &LinkedPlugin) -> Actor {
     Actor::plugin(tenant.cloned(), pipeline.clone(), plugin.name().into(), Some(plugin.digest().into()))
@@ -79,6 +82,15 @@ pub(crate) fn queue_limit(full: Full) -> (&'static str, Scope, u64) {
         QueueLevel::Node => Scope::Node,
     };
     (kind, scope, full.limit as u64)
+}
+
+/// The plugins of a tenant or of the node lost too many instances, this one the last.
+pub(crate) fn restarts_of_level(actor: Actor, scope: Scope, limit: u64) -> Event {
+    let detail = format!("{RESTARTS}: the plugins of the {} lost more than {limit} instances", scope.as_str());
+    Event::budget_exceeded(
+        actor,
+        Budget { kind: RESTARTS, limit: Some(limit), used: None, scope, detail, window: None },
+    )
 }
 
 /// A plugin lost too many instances.

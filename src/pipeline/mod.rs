@@ -29,6 +29,7 @@ mod together;
 mod warnings;
 mod work;
 
+pub use breaker::{RestartSum, Restarts};
 pub use chain::{EgressMaker, Life, On, Stage};
 pub use dead_letter::HEADER_PREFIX;
 pub(crate) use evidence::actor;

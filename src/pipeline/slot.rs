@@ -303,12 +303,16 @@ impl Slot {
         }
         self.retire(place);
         self.lost += 1;
-        if self.stage.breaker.strike(Instant::now(), fault.kind) {
+        if let Some(limit) = self.stage.breaker.strike(Instant::now(), fault.kind) {
             self.tell_quarantine();
+            if limit.scope != Scope::Plugin {
+                self.meters.limit(evidence::RESTARTS, limit.scope).increment(1);
+                recorder.record(evidence::restarts_of_level(actor.clone(), limit.scope, limit.most));
+            }
             recorder.record(evidence::disabled(actor, fault, self.stage.breaker.window()));
             tracing::error!(
                 pipeline = %identity.name, plugin = %self.stage.plugin.name(), kind = %fault.kind,
-                "plugin is quarantined: too many restarts"
+                limit = limit.most, scope = limit.scope.as_str(), "plugin is quarantined: too many restarts"
             );
         }
     }

@@ -87,7 +87,7 @@ fn parks() -> Arc<Stage> {
     let hour = Duration::from_secs(3600);
     let backoff = Backoff { min: hour, max: hour, attempts: u32::MAX };
     let on = On { reject: Way::Stop, fault: Way::Stop, drop_allowed: false, backoff };
-    Arc::new(Stage::new(plugin, on, 5, hour))
+    Arc::new(Stage::new(plugin, on, Restarts { most: 5, window: hour, sums: Vec::new() }))
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use portcullis_audit::Scope;
-use portcullis_config::{LevelLimits, Node};
+use portcullis_config::{LevelLimits, Located, Node};
 use portcullis_flow::{Bounds, QueueLevel, QueueSum};
 use portcullis_net::{Budget, BudgetLimits};
 
+use crate::pipeline::RestartSum;
 use crate::plugin::{LogRate, MemorySum, Sums, Turns};
 
 /// The node's level and one for each tenant.
@@ -21,6 +22,7 @@ struct Level {
     queue: Option<Arc<QueueSum>>,
     network: Arc<Budget>,
     log: Option<Arc<LogRate>>,
+    restarts: Option<Arc<RestartSum>>,
 }
 
 impl Levels {
@@ -58,6 +60,12 @@ impl Levels {
         of_tenant.into_iter().chain(self.node.queue.clone()).collect()
     }
 
+    /// The sums that the lost instances of a plugin of the tenant count for.
+    pub(super) fn restarts(&self, tenant: Option<&str>) -> Vec<Arc<RestartSum>> {
+        let of_tenant = tenant.and_then(|name| self.tenants.get(name)).and_then(|(level, _)| level.restarts.clone());
+        of_tenant.into_iter().chain(self.node.restarts.clone()).collect()
+    }
+
     /// The budgets of the network above a plugin of the tenant.
     pub(super) fn network(&self, tenant: Option<&str>) -> Vec<Arc<Budget>> {
         let of_tenant = tenant.and_then(|name| self.tenants.get(name)).map(|(level, _)| level.network.clone());
@@ -85,6 +93,10 @@ impl Level {
             ingress_bytes_s: limits.ingress_bytes.as_ref().map(|limit| limit.value),
         };
         let log = limits.log_rate_bytes_s.as_ref().map(|rate| Arc::new(LogRate::new(scope, rate.value)));
-        Self { memory, queue, network: Budget::new(scope, network), log }
+        let restarts = limits
+            .restarts
+            .as_ref()
+            .map(|Located { value, .. }| Arc::new(RestartSum::new(scope, value.count, value.per)));
+        Self { memory, queue, network: Budget::new(scope, network), log, restarts }
     }
 }

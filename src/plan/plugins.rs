@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use portcullis_config::{
     Clock, Code, Diagnostic, Diagnostics, Disposition, EgressGrant, EgressMode, Instance, Limits as TypedLimits,
-    Location, Pipeline, Plugin, PluginLogLevel, Setting,
+    Location, Pipeline, Plugin, PluginLogLevel, Rate, Setting,
 };
 use portcullis_flow::Backoff;
 
@@ -16,7 +16,7 @@ use super::evidence;
 use super::levels::Levels;
 use super::locked::{LockedPipeline, LockedPlugin};
 use super::needed;
-use crate::pipeline::{EgressMaker, Life, On, Stage, Way};
+use crate::pipeline::{EgressMaker, Life, On, RestartSum, Restarts, Stage, Way};
 use crate::plugin::{self, Grants, Level, Limits, LinkError, LinkedPlugin, PluginSpec, Wish};
 
 /// The stages of a pipeline, and what was linked for its lock. A plugin that is refused is missing in both.
@@ -81,7 +81,8 @@ fn link_one(
             let files = network.as_ref().map(|network| network.files.clone()).unwrap_or_default();
             let locked = admission.locked(pipeline, typed, &admitted, files);
             let egress = network.map(|network| network.maker(pipeline, &linked));
-            Some((Arc::new(stage(plugin, linked, egress)), locked))
+            let sums = levels.restarts(pipeline.tenant.as_ref().map(|tenant| tenant.as_str()));
+            Some((Arc::new(stage(plugin, linked, egress, sums)), locked))
         }
         Err(error) => {
             admission.failed(pipeline, plugin, &admitted, &error, wrong);
@@ -156,7 +157,7 @@ fn limits(typed: &TypedLimits) -> Limits {
     }
 }
 
-fn stage(plugin: &Plugin, linked: Arc<LinkedPlugin>, egress: Option<EgressMaker>) -> Stage {
+fn stage(plugin: &Plugin, linked: Arc<LinkedPlugin>, egress: Option<EgressMaker>, sums: Vec<Arc<RestartSum>>) -> Stage {
     let way = |disposition| match disposition {
         Disposition::DeadLetter => Way::DeadLetter,
         Disposition::Drop => Way::Drop,
@@ -172,8 +173,8 @@ fn stage(plugin: &Plugin, linked: Arc<LinkedPlugin>, egress: Option<EgressMaker>
             attempts: plugin.on.retry.attempts.value,
         },
     };
-    let restarts = plugin.limits.restarts.value;
-    let mut stage = Stage::new(linked, on, restarts.count, restarts.per);
+    let Rate { count, per } = plugin.limits.restarts.value;
+    let mut stage = Stage::new(linked, on, Restarts { most: count, window: per, sums });
     stage.concurrency = plugin.limits.concurrency.value as usize;
     stage.life = match plugin.instance.value {
         Instance::Batch => Life::Batch,

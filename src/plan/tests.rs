@@ -102,7 +102,7 @@ fn origins(budgets: &serde_json::Value) -> std::collections::BTreeMap<&str, &str
 fn a_plan_names_every_limit_of_a_tenant_and_of_the_node_and_every_budget_of_a_connector_with_its_origin() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-    let limits = "memory: 1GiB, connections: 9, connects: 10/s, lookups: 11/s, egress_bytes: 1MiB/s, ingress_bytes: 2MiB/s, log_rate: 1MiB/s, queue: { messages: 100, bytes: 1MiB }";
+    let limits = "memory: 1GiB, connections: 9, connects: 10/s, lookups: 11/s, egress_bytes: 1MiB/s, ingress_bytes: 2MiB/s, log_rate: 1MiB/s, restarts: 9/min, queue: { messages: 100, bytes: 1MiB }";
     write(
         "portcullis.yaml",
         &format!("limits: {{ {limits} }}\ntenants: {{ t: {{ limits: {{ {limits}, cpu_share: 3 }} }} }}\n"),

@@ -378,7 +378,7 @@ fn a_component_is_taken_from_the_cache_of_another_process() {
 fn uses_wasi(deadline_ms: u64) -> Instance {
     instance_with("uses-wasi", |spec| {
         spec.grants = Grants { clock: Some(Clock::Coarse), ..Grants::default() };
-        spec.limits.deadline_ms = deadline_ms;
+        (spec.limits.fuel, spec.limits.deadline_ms) = (u64::MAX / 100, deadline_ms);
     })
 }
 

@@ -45,6 +45,34 @@ fn two_pipelines_of_a_tenant_share_its_memory() {
     }
 }
 
+/// Four losses, then each plugin's next one is one too many for their tenant, whoever had the four.
+#[test]
+fn two_plugins_of_a_tenant_share_its_restarts() {
+    let node = json!({ "tenants": { "a": { "limits": { "restarts": "4/min" } } } });
+    let lane = || json!({ "lanes": 1 });
+    let messages = ["x"; 10];
+    let ran = Scene::new()
+        .node(node)
+        .pipeline_of("one", "a", lane(), plugin("traps", json!({ "name": "one" })), &messages)
+        .pipeline_of("two", "a", lane(), plugin("traps", json!({ "name": "two" })), &messages)
+        .run();
+    assert_eq!((ran.count("plugin.trapped", ""), ran.count("plugin.disabled", "")), (6, 2), "{:#?}", ran.tally());
+    let events = ran.budgets();
+    assert!(!events.is_empty(), "{:#?}", ran.tally());
+    for event in events {
+        assert_eq!(
+            (&event["status_code"], &budget(event)["scope"], &budget(event)["limit"], &event["metadata"]["tenant_uid"]),
+            (&json!("restarts"), &json!("tenant"), &json!(4), &json!("a")),
+            "{event:#}"
+        );
+    }
+    for pipeline in ["one", "two"] {
+        let letters = ran.letters(pipeline);
+        let turned_away = letters.iter().filter(|letter| letter.code == "quarantined").count();
+        assert!(letters.len() == 10 && turned_away >= 5, "{pipeline}: {letters:#?}");
+    }
+}
+
 /// So that a tenant's message waits less behind another tenant's computing plugin. Linux tells slices since 6.12.
 #[test]
 fn threads_of_a_process_that_tenants_share_have_short_slices() {

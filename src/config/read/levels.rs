@@ -9,7 +9,7 @@ use super::fields::Fields;
 use super::limits::{bytes_a_second, some_rate};
 use super::plugin::{CLOCKS, PLUGIN_LOG_LEVELS};
 use super::rules::rules;
-use super::values::{boolean, choice, integer_u32, key_is_name, size};
+use super::values::{boolean, choice, integer_u32, key_is_name, rate, size};
 use crate::yaml::{Kind, Node};
 use crate::{Ceilings, Code, LevelLimits, Located, QueueLimit, Tenant};
 
@@ -100,6 +100,7 @@ pub(super) fn limits(cx: &mut Context<'_>, node: &Node, level: Level) -> Option<
         egress_bytes: fields.optional(cx, "egress_bytes", bytes_a_second),
         ingress_bytes: fields.optional(cx, "ingress_bytes", bytes_a_second),
         log_rate_bytes_s: fields.optional(cx, "log_rate", bytes_a_second),
+        restarts: fields.optional(cx, "restarts", |cx, node| rate(cx, node, false)),
         queue: fields.optional(cx, "queue", queue).unwrap_or_default(),
     };
     fields.finish(cx);

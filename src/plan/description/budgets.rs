@@ -65,6 +65,7 @@ pub(super) fn of_level(limits: &LevelLimits) -> Vec<BudgetDescription> {
         bound("egress_bytes", limits.egress_bytes.as_ref(), a_second),
         bound("ingress_bytes", limits.ingress_bytes.as_ref(), a_second),
         bound("log_rate", limits.log_rate_bytes_s.as_ref(), a_second),
+        bound("restarts", limits.restarts.as_ref(), ToString::to_string),
         bound("queue.messages", queue.messages.as_ref(), u32::to_string),
         bound("queue.bytes", queue.bytes.as_ref(), size),
     ]

@@ -145,6 +145,19 @@ impl Bench {
         self.store.set_withholding(false);
     }
 
+    /// Waits until the audit is empty, not only until there is room for one event.
+    pub(crate) fn await_empty_audit(&self) {
+        let until = Instant::now() + PATIENCE;
+        let is_empty = || {
+            let status = self.recorder.status();
+            status.recorded == status.confirmed
+        };
+        while !is_empty() {
+            assert!(Instant::now() < until, "the audit is still not empty");
+            std::thread::yield_now();
+        }
+    }
+
     /// Waits for an event that comes from another task.
     pub(crate) fn await_event(&self, wanted: &str) {
         let has = |value: &[u8]| String::from_utf8_lossy(value).contains(wanted);

@@ -155,6 +155,7 @@ async fn a_socket_whose_evidence_was_lost_does_not_send_with_that_of_another() {
     assert!(nothing_came(&friend).await);
     bench.free_audit();
     tokio::time::timeout(PATIENCE, instance.net.gate.room()).await.unwrap();
+    bench.await_empty_audit();
     assert_eq!(instance.send(&proven, &[to]), Ok(1));
     assert_eq!(came(&friend).await.port(), proven.port);
     assert_eq!(instance.send(&unproven, &[to]), Ok(1));
