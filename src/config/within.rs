@@ -34,7 +34,6 @@ impl Node {
             lower(&mut limits.connections, level.limits.connections.as_ref());
             lower_rate(&mut limits.connects, level.limits.connects.as_ref());
             lower_rate(&mut limits.lookups, level.limits.lookups.as_ref());
-            lower_rate(&mut limits.restarts, level.limits.restarts.as_ref());
             lower_or_set(&mut limits.egress_bytes, level.limits.egress_bytes.as_ref());
             lower_or_set(&mut limits.ingress_bytes, level.limits.ingress_bytes.as_ref());
         }

@@ -13,7 +13,7 @@ use portcullis_flow::FaultKind;
 pub struct Restarts {
     /// So many in the window, and the next one begins a quarantine.
     pub most: u32,
-    /// Over how long they are counted, and how long a quarantine lasts.
+    /// Over how long they are counted, and how long a quarantine lasts at least.
     pub window: Duration,
     /// What they are counted for beside.
     pub sums: Vec<Arc<RestartSum>>,
@@ -36,7 +36,7 @@ impl RestartSum {
     /// The limit, where another loss is one too many.
     fn count(&self, now: Instant) -> Option<Limit> {
         let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
-        losses.count(now).then_some(Limit { scope: self.scope, most: losses.most as u64 })
+        losses.count(now).then_some(Limit { scope: self.scope, most: losses.most as u64, window: losses.window })
     }
 }
 
@@ -45,6 +45,8 @@ impl RestartSum {
 pub(super) struct Limit {
     pub(super) scope: Scope,
     pub(super) most: u64,
+    /// Over how long losses are counted, and how long the quarantine lasts that it began.
+    pub(super) window: Duration,
 }
 
 /// When instances were lost, the oldest first.
@@ -107,6 +109,7 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Quarantine {
     until: Instant,
+    window: Duration,
     /// What the last instance was lost to.
     kind: FaultKind,
 }
@@ -146,14 +149,14 @@ impl Breaker {
     /// Asked before each call while it is tripped.
     pub(super) fn admit(&self, now: Instant) -> Admission {
         let mut inner = self.lock();
-        let kind = match inner.state {
+        let over = match inner.state {
             State::Closed(_) => return Admission::Call,
-            State::Open(Quarantine { until, kind }) | State::HalfOpen(Quarantine { until, kind }) if now < until => {
-                return Admission::Refused(until - now, kind);
+            State::Open(quarantine) | State::HalfOpen(quarantine) if now < quarantine.until => {
+                return Admission::Refused(quarantine.until - now, quarantine.kind);
             }
-            State::Open(over) | State::HalfOpen(over) => over.kind,
+            State::Open(over) | State::HalfOpen(over) => over,
         };
-        inner.state = State::HalfOpen(Quarantine { until: now + self.window, kind });
+        inner.state = State::HalfOpen(Quarantine { until: now + self.window, ..over });
         inner.probes += 1;
         Admission::Probe(Probe(inner.probes))
     }
@@ -165,16 +168,21 @@ impl Breaker {
             let over = sum.count(now);
             met.or(over)
         });
-        let own = Limit { scope: Scope::Plugin, most: u64::from(self.most) };
+        let own = Limit { scope: Scope::Plugin, most: u64::from(self.most), window: self.window };
         let mut inner = self.lock();
         let met = match &mut inner.state {
-            State::Closed(losses) => losses.count(now).then_some(own).or(above),
-            State::HalfOpen(_) => Some(own),
+            State::Closed(losses) => {
+                let is_over = losses.count(now);
+                above.or(is_over.then_some(own))
+            }
+            State::HalfOpen(_) => above.or(Some(own)),
             // Another lane's instance, begun before.
             State::Open(_) => None,
         };
-        if met.is_some() {
-            inner.state = State::Open(Quarantine { until: now + self.window, kind });
+        // As long as the sum counts: else plugins with short windows would lose an instance in each of theirs.
+        let met = met.map(|limit| Limit { window: limit.window.max(self.window), ..limit });
+        if let Some(limit) = met {
+            inner.state = State::Open(Quarantine { until: now + limit.window, window: limit.window, kind });
             self.tripped.store(true, Ordering::Relaxed);
         }
         met
@@ -193,12 +201,12 @@ impl Breaker {
         ends
     }
 
-    /// Gives `tell` the kind of the loss that the plugin is in quarantine for at this time, if it is. Under the lock: who
+    /// Gives `tell` for how long and for a loss of which kind the plugin is in quarantine at this time, if it is. Under the lock: who
     /// tells later tells what is newer, whatever other lanes do meanwhile.
-    pub(super) fn tell(&self, now: Instant, tell: impl FnOnce(Option<FaultKind>)) {
+    pub(super) fn tell(&self, now: Instant, tell: impl FnOnce(Option<(Duration, FaultKind)>)) {
         let inner = self.lock();
         tell(match inner.state {
-            State::Open(Quarantine { until, kind }) if now < until => Some(kind),
+            State::Open(Quarantine { until, window, kind }) if now < until => Some((window, kind)),
             _ => None,
         });
     }
@@ -226,7 +234,7 @@ mod tests {
         assert_eq!(breaker.strike(at(0), FaultKind::Memory), None);
         assert_eq!(breaker.strike(at(10), FaultKind::Memory), None);
         assert_eq!(breaker.admit(at(10)), Admission::Call);
-        assert_eq!(breaker.strike(at(20), TRAP), Some(Limit { scope: Scope::Plugin, most: 2 }));
+        assert_eq!(breaker.strike(at(20), TRAP), Some(Limit { scope: Scope::Plugin, most: 2, window: MINUTE }));
         (breaker, at)
     }
 
@@ -237,7 +245,7 @@ mod tests {
 
     fn told(breaker: &Breaker, now: Instant) -> Option<FaultKind> {
         let mut told = None;
-        breaker.tell(now, |kind| told = kind);
+        breaker.tell(now, |quarantine| told = quarantine.map(|(_, kind)| kind));
         told
     }
 
@@ -312,19 +320,28 @@ mod tests {
     #[test]
     fn losses_of_many_plugins_quarantine_who_goes_past_their_sum_and_nobody_else() {
         let tenant = Arc::new(RestartSum::new(Scope::Tenant, 2, MINUTE));
-        let node = Arc::new(RestartSum::new(Scope::Node, 3, MINUTE));
+        let node = Arc::new(RestartSum::new(Scope::Node, 3, 2 * MINUTE));
         let [one, two, three] = [0; 3].map(|_| breaker(100, &[&tenant, &node]));
         let other = breaker(100, &[&node]);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(one.strike(at(0), TRAP), None);
         assert_eq!(two.strike(at(1), TRAP), None);
-        assert_eq!(three.strike(at(2), TRAP), Some(Limit { scope: Scope::Tenant, most: 2 }));
+        assert_eq!(three.strike(at(2), TRAP), Some(Limit { scope: Scope::Tenant, most: 2, window: MINUTE }));
         assert!(three.is_tripped() && !one.is_tripped() && !two.is_tripped());
-        assert_eq!(other.strike(at(3), TRAP), Some(Limit { scope: Scope::Node, most: 3 }), "each sum counts each loss");
+        assert_eq!(
+            other.strike(at(3), TRAP),
+            Some(Limit { scope: Scope::Node, most: 3, window: 2 * MINUTE }),
+            "each sum counts each loss"
+        );
+        assert_eq!(other.admit(at(62)), Admission::Refused(Duration::from_secs(61), TRAP), "as long as the sum counts");
         // What an instance of the quarantined plugin in another lane loses counts, too.
         assert_eq!(three.strike(at(50), TRAP), None);
-        assert_eq!(one.strike(at(61), TRAP), Some(Limit { scope: Scope::Tenant, most: 2 }), "those of 2 and 50 s");
+        assert_eq!(
+            one.strike(at(61), TRAP),
+            Some(Limit { scope: Scope::Tenant, most: 2, window: MINUTE }),
+            "those of 2 and 50 s"
+        );
         assert_eq!(two.strike(at(170), TRAP), None, "the window is over");
     }
 }

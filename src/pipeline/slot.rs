@@ -197,11 +197,10 @@ impl Slot {
     /// Tells on `/ready` and in the metrics whether the plugin is in quarantine. When its window is over it is not any more,
     /// also while no message comes to be the probe.
     fn tell_quarantine(&self) {
-        let breaker = &self.stage.breaker;
-        breaker.tell(Instant::now(), |kind| {
-            self.meters.quarantined.set(if kind.is_some() { 1.0 } else { 0.0 });
-            let window = breaker.window().as_secs();
-            self.readiness.report(&self.part, kind.map(|kind| format!("quarantined for {window} s: {kind}")));
+        self.stage.breaker.tell(Instant::now(), |quarantine| {
+            self.meters.quarantined.set(if quarantine.is_some() { 1.0 } else { 0.0 });
+            let text = quarantine.map(|(window, kind)| format!("quarantined for {} s: {kind}", window.as_secs()));
+            self.readiness.report(&self.part, text);
         });
     }
 
@@ -309,7 +308,7 @@ impl Slot {
                 self.meters.limit(evidence::RESTARTS, limit.scope).increment(1);
                 recorder.record(evidence::restarts_of_level(actor.clone(), limit.scope, limit.most));
             }
-            recorder.record(evidence::disabled(actor, fault, self.stage.breaker.window()));
+            recorder.record(evidence::disabled(actor, fault, limit.window));
             tracing::error!(
                 pipeline = %identity.name, plugin = %self.stage.plugin.name(), kind = %fault.kind,
                 limit = limit.most, scope = limit.scope.as_str(), "plugin is quarantined: too many restarts"

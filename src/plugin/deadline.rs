@@ -29,7 +29,7 @@ impl Deadline {
     /// come on top, and it never ends early.
     ///
     /// Whoever has met a tick and ended before the next owes a pause still: calls of less than a tick, one after the other,
-    /// keep a core as busy as one that never ends.
+    /// keep a core as busy as one that never ends. An instance that serves one message has no such memory.
     pub(super) fn begin(&mut self, allowed: Duration) {
         *self = Self { allowed, ends_at: None, owes_pause: self.owes_pause && !self.has_paused, has_paused: false };
     }
@@ -40,8 +40,8 @@ impl Deadline {
         self.ends_at
     }
 
-    /// A tick while the call computes. The time in which it was held up is not its own. Who has just waited has let others go
-    /// first, and most likely met the tick while it waited.
+    /// A tick while the call computes. The time in which it was held up is not its own. Who has waited since the last tick has
+    /// most likely met this one while it waited.
     pub(super) fn at_tick(&mut self, now: Instant, held_up: Duration, has_waited: bool) -> Tick {
         let ends_at = self.ends_at.or_else(|| self.run_from(now));
         if ends_at.and_then(|end| end.checked_add(held_up)).is_some_and(|end| now >= end) {

@@ -180,7 +180,7 @@ impl Guest {
 
     /// At each tick in which the call computes.
     pub(super) fn at_tick(&mut self) -> Tick {
-        let has_waited = self.waits.take_resumed();
+        let has_waited = self.waits.take_waited();
         self.deadline.at_tick(Instant::now(), self.waits.held_up_for(), has_waited)
     }
 

@@ -299,9 +299,11 @@ async fn guarded_waiting<R>(
                 timer.as_mut().reset(until);
                 waits.held_up(held_up);
             }
-            waits.resume();
             match catch_unwind(AssertUnwindSafe(|| call.as_mut().poll(context))) {
-                Ok(Poll::Pending) => timer.as_mut().poll(context).map(|()| Ok(Err(Elapsed.into()))),
+                Ok(Poll::Pending) => {
+                    waits.wait();
+                    timer.as_mut().poll(context).map(|()| Ok(Err(Elapsed.into())))
+                }
                 Ok(Poll::Ready(answer)) => Poll::Ready(Ok(answer)),
                 Err(panic) => Poll::Ready(Err(panic)),
             }

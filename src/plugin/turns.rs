@@ -223,8 +223,8 @@ impl Processor {
 pub(super) struct Waits {
     /// How long the call in work was held up, in nanoseconds, by its own waits and those of other calls on its thread.
     held_up_ns: Arc<AtomicU64>,
-    /// Whether the call in work has begun or gone on after a wait, and met no tick since.
-    resumed: AtomicBool,
+    /// Whether the call in work has waited, and met no tick since.
+    has_waited: AtomicBool,
     turns: AtomicU64,
     nanoseconds: AtomicU64,
 }
@@ -244,6 +244,7 @@ impl Waits {
     /// A call begins.
     pub(super) fn begin(&self) {
         self.held_up_ns.store(0, Ordering::Relaxed);
+        self.has_waited.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn held_up(&self, time: Duration) {
@@ -259,13 +260,13 @@ impl Waits {
         Duration::from_nanos(self.held_up_ns.load(Ordering::Relaxed))
     }
 
-    /// A call that may wait begins, or goes on.
-    pub(super) fn resume(&self) {
-        self.resumed.store(true, Ordering::Relaxed);
+    /// The call in work waits.
+    pub(super) fn wait(&self) {
+        self.has_waited.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn take_resumed(&self) -> bool {
-        self.resumed.swap(false, Ordering::Relaxed)
+    pub(super) fn take_waited(&self) -> bool {
+        self.has_waited.swap(false, Ordering::Relaxed)
     }
 
     pub(super) fn add(&self, waited: Duration) {
@@ -345,6 +346,18 @@ mod tests {
         });
         assert!(most.load(Ordering::SeqCst) <= 2);
         assert_eq!(done.load(Ordering::SeqCst), 16_000);
+    }
+
+    #[test]
+    fn a_call_that_has_not_waited_is_not_taken_for_one_that_has() {
+        let waits = Waits::default();
+        waits.begin();
+        assert!(!waits.take_waited());
+        waits.wait();
+        assert!(waits.take_waited() && !waits.take_waited(), "until the next tick");
+        waits.wait();
+        waits.begin();
+        assert!(!waits.take_waited(), "of the call before");
     }
 
     #[test]
