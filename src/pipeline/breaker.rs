@@ -201,8 +201,8 @@ impl Breaker {
         ends
     }
 
-    /// Gives `tell` for how long and for a loss of which kind the plugin is in quarantine at this time, if it is. Under the lock: who
-    /// tells later tells what is newer, whatever other lanes do meanwhile.
+    /// Gives `tell` for how long and for a loss of which kind the plugin is in quarantine at this time, if it is. Under the
+    /// lock: who tells later tells what is newer, whatever other lanes do meanwhile.
     pub(super) fn tell(&self, now: Instant, tell: impl FnOnce(Option<(Duration, FaultKind)>)) {
         let inner = self.lock();
         tell(match inner.state {
